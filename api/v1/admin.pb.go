@@ -1256,7 +1256,7 @@ type Declaration struct {
 	Checks        []*CheckSpec      `protobuf:"bytes,7,rep,name=checks,proto3" json:"checks,omitempty"`
 	Tags          []string          `protobuf:"bytes,8,rep,name=tags,proto3" json:"tags,omitempty"`
 	Meta          map[string]string `protobuf:"bytes,9,rep,name=meta,proto3" json:"meta,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	Weight        uint32            `protobuf:"varint,10,opt,name=weight,proto3" json:"weight,omitempty"`
+	Weight        *uint32           `protobuf:"varint,10,opt,name=weight,proto3,oneof" json:"weight,omitempty"` // 1 by default
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1355,8 +1355,8 @@ func (x *Declaration) GetMeta() map[string]string {
 }
 
 func (x *Declaration) GetWeight() uint32 {
-	if x != nil {
-		return x.Weight
+	if x != nil && x.Weight != nil {
+		return *x.Weight
 	}
 	return 0
 }
@@ -2101,7 +2101,7 @@ const file_api_v1_admin_proto_rawDesc = "" +
 	"\x06tokens\x18\x01 \x03(\v2\x0f.meshd.v1.TokenR\x06tokens\"$\n" +
 	"\x12RevokeTokenRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"\x12\n" +
-	"\x10RevokeTokenReply\"\xe4\x02\n" +
+	"\x10RevokeTokenReply\"\xf4\x02\n" +
 	"\vDeclaration\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
@@ -2111,12 +2111,13 @@ const file_api_v1_admin_proto_rawDesc = "" +
 	"\x04user\x18\x06 \x01(\tR\x04user\x12+\n" +
 	"\x06checks\x18\a \x03(\v2\x13.meshd.v1.CheckSpecR\x06checks\x12\x12\n" +
 	"\x04tags\x18\b \x03(\tR\x04tags\x123\n" +
-	"\x04meta\x18\t \x03(\v2\x1f.meshd.v1.Declaration.MetaEntryR\x04meta\x12\x16\n" +
+	"\x04meta\x18\t \x03(\v2\x1f.meshd.v1.Declaration.MetaEntryR\x04meta\x12\x1b\n" +
 	"\x06weight\x18\n" +
-	" \x01(\rR\x06weight\x1a7\n" +
+	" \x01(\rH\x00R\x06weight\x88\x01\x01\x1a7\n" +
 	"\tMetaEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xa9\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\t\n" +
+	"\a_weight\"\xa9\x01\n" +
 	"\tCheckSpec\x12\x14\n" +
 	"\x04http\x18\x01 \x01(\tH\x00R\x04http\x12\x12\n" +
 	"\x03tcp\x18\x02 \x01(\tH\x00R\x03tcp\x125\n" +
@@ -2303,6 +2304,7 @@ func file_api_v1_admin_proto_init() {
 	file_api_v1_catalog_proto_init()
 	file_api_v1_control_proto_init()
 	file_api_v1_resources_proto_init()
+	file_api_v1_admin_proto_msgTypes[22].OneofWrappers = []any{}
 	file_api_v1_admin_proto_msgTypes[23].OneofWrappers = []any{
 		(*CheckSpec_Http)(nil),
 		(*CheckSpec_Tcp)(nil),

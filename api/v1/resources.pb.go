@@ -1024,8 +1024,10 @@ func (*PathMatch_Prefix) isPathMatch_Kind() {}
 type Split struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// SERVICE or SERVICE@SUBSET.
-	To            string `protobuf:"bytes,1,opt,name=to,proto3" json:"to,omitempty"`
-	Weight        uint32 `protobuf:"varint,2,opt,name=weight,proto3" json:"weight,omitempty"` // 1 by default
+	To string `protobuf:"bytes,1,opt,name=to,proto3" json:"to,omitempty"`
+	// Share of the calls, in proportion to the weights of the others. 1 by
+	// default; 0 sends nothing.
+	Weight        *uint32 `protobuf:"varint,2,opt,name=weight,proto3,oneof" json:"weight,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1068,8 +1070,8 @@ func (x *Split) GetTo() string {
 }
 
 func (x *Split) GetWeight() uint32 {
-	if x != nil {
-		return x.Weight
+	if x != nil && x.Weight != nil {
+		return *x.Weight
 	}
 	return 0
 }
@@ -1449,10 +1451,11 @@ const file_api_v1_resources_proto_rawDesc = "" +
 	"\tPathMatch\x12\x16\n" +
 	"\x05exact\x18\x01 \x01(\tH\x00R\x05exact\x12\x18\n" +
 	"\x06prefix\x18\x02 \x01(\tH\x00R\x06prefixB\x06\n" +
-	"\x04kind\"/\n" +
+	"\x04kind\"?\n" +
 	"\x05Split\x12\x0e\n" +
-	"\x02to\x18\x01 \x01(\tR\x02to\x12\x16\n" +
-	"\x06weight\x18\x02 \x01(\rR\x06weight\"\xaa\x01\n" +
+	"\x02to\x18\x01 \x01(\tR\x02to\x12\x1b\n" +
+	"\x06weight\x18\x02 \x01(\rH\x00R\x06weight\x88\x01\x01B\t\n" +
+	"\a_weight\"\xaa\x01\n" +
 	"\x06Policy\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x12(\n" +
 	"\x04mode\x18\x02 \x01(\x0e2\x14.meshd.v1.PolicyModeR\x04mode\x120\n" +
@@ -1590,6 +1593,7 @@ func file_api_v1_resources_proto_init() {
 		(*PathMatch_Exact)(nil),
 		(*PathMatch_Prefix)(nil),
 	}
+	file_api_v1_resources_proto_msgTypes[12].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
