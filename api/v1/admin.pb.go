@@ -328,7 +328,10 @@ func (x *AgentStatus) GetProblems() []string {
 }
 
 type MembersRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Read what the answering server has, though a newer write may be missing.
+	// Without it the answer has every write acknowledged before the question.
+	Stale         bool `protobuf:"varint,1,opt,name=stale,proto3" json:"stale,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -361,6 +364,13 @@ func (x *MembersRequest) ProtoReflect() protoreflect.Message {
 // Deprecated: Use MembersRequest.ProtoReflect.Descriptor instead.
 func (*MembersRequest) Descriptor() ([]byte, []int) {
 	return file_api_v1_admin_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *MembersRequest) GetStale() bool {
+	if x != nil {
+		return x.Stale
+	}
+	return false
 }
 
 type MembersReply struct {
@@ -417,7 +427,8 @@ func (x *MembersReply) GetNodes() []*Node {
 
 type ListServicesRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // empty means all
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`    // empty means all
+	Stale         bool                   `protobuf:"varint,2,opt,name=stale,proto3" json:"stale,omitempty"` // as in MembersRequest
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -457,6 +468,13 @@ func (x *ListServicesRequest) GetName() string {
 		return x.Name
 	}
 	return ""
+}
+
+func (x *ListServicesRequest) GetStale() bool {
+	if x != nil {
+		return x.Stale
+	}
+	return false
 }
 
 type ListServicesReply struct {
@@ -748,8 +766,9 @@ func (x *Change) GetAction() string {
 
 type GetResourcesRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"` // empty means all
-	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"` // empty means all
+	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`    // empty means all
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`    // empty means all
+	Stale         bool                   `protobuf:"varint,3,opt,name=stale,proto3" json:"stale,omitempty"` // as in MembersRequest
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -796,6 +815,13 @@ func (x *GetResourcesRequest) GetName() string {
 		return x.Name
 	}
 	return ""
+}
+
+func (x *GetResourcesRequest) GetStale() bool {
+	if x != nil {
+		return x.Stale
+	}
+	return false
 }
 
 type GetResourcesReply struct {
@@ -1923,6 +1949,86 @@ func (x *LocalCertificate) GetNotAfterUnix() int64 {
 	return 0
 }
 
+type ReadIndexRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReadIndexRequest) Reset() {
+	*x = ReadIndexRequest{}
+	mi := &file_api_v1_admin_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReadIndexRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReadIndexRequest) ProtoMessage() {}
+
+func (x *ReadIndexRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_v1_admin_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReadIndexRequest.ProtoReflect.Descriptor instead.
+func (*ReadIndexRequest) Descriptor() ([]byte, []int) {
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{32}
+}
+
+type ReadIndexReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReadIndexReply) Reset() {
+	*x = ReadIndexReply{}
+	mi := &file_api_v1_admin_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReadIndexReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReadIndexReply) ProtoMessage() {}
+
+func (x *ReadIndexReply) ProtoReflect() protoreflect.Message {
+	mi := &file_api_v1_admin_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReadIndexReply.ProtoReflect.Descriptor instead.
+func (*ReadIndexReply) Descriptor() ([]byte, []int) {
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *ReadIndexReply) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
 type ProposeRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Entry         []byte                 `protobuf:"bytes,1,opt,name=entry,proto3" json:"entry,omitempty"`
@@ -1932,7 +2038,7 @@ type ProposeRequest struct {
 
 func (x *ProposeRequest) Reset() {
 	*x = ProposeRequest{}
-	mi := &file_api_v1_admin_proto_msgTypes[32]
+	mi := &file_api_v1_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1944,7 +2050,7 @@ func (x *ProposeRequest) String() string {
 func (*ProposeRequest) ProtoMessage() {}
 
 func (x *ProposeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[32]
+	mi := &file_api_v1_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1957,7 +2063,7 @@ func (x *ProposeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposeRequest.ProtoReflect.Descriptor instead.
 func (*ProposeRequest) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{32}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ProposeRequest) GetEntry() []byte {
@@ -1977,7 +2083,7 @@ type ProposeReply struct {
 
 func (x *ProposeReply) Reset() {
 	*x = ProposeReply{}
-	mi := &file_api_v1_admin_proto_msgTypes[33]
+	mi := &file_api_v1_admin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1989,7 +2095,7 @@ func (x *ProposeReply) String() string {
 func (*ProposeReply) ProtoMessage() {}
 
 func (x *ProposeReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[33]
+	mi := &file_api_v1_admin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2002,7 +2108,7 @@ func (x *ProposeReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposeReply.ProtoReflect.Descriptor instead.
 func (*ProposeReply) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{33}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ProposeReply) GetIndex() uint64 {
@@ -2049,13 +2155,15 @@ const file_api_v1_admin_proto_rawDesc = "" +
 	"\vAgentStatus\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\x04R\aversion\x12\x1a\n" +
-	"\bproblems\x18\x03 \x03(\tR\bproblems\"\x10\n" +
-	"\x0eMembersRequest\"f\n" +
+	"\bproblems\x18\x03 \x03(\tR\bproblems\"&\n" +
+	"\x0eMembersRequest\x12\x14\n" +
+	"\x05stale\x18\x01 \x01(\bR\x05stale\"f\n" +
 	"\fMembersReply\x120\n" +
 	"\aservers\x18\x01 \x03(\v2\x16.meshd.v1.ServerStatusR\aservers\x12$\n" +
-	"\x05nodes\x18\x02 \x03(\v2\x0e.meshd.v1.NodeR\x05nodes\")\n" +
+	"\x05nodes\x18\x02 \x03(\v2\x0e.meshd.v1.NodeR\x05nodes\"?\n" +
 	"\x13ListServicesRequest\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\"G\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05stale\x18\x02 \x01(\bR\x05stale\"G\n" +
 	"\x11ListServicesReply\x122\n" +
 	"\bservices\x18\x01 \x03(\v2\x16.meshd.v1.ServiceSliceR\bservices\"Y\n" +
 	"\fApplyRequest\x120\n" +
@@ -2074,10 +2182,11 @@ const file_api_v1_admin_proto_rawDesc = "" +
 	"\x06Change\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n" +
-	"\x06action\x18\x03 \x01(\tR\x06action\"=\n" +
+	"\x06action\x18\x03 \x01(\tR\x06action\"S\n" +
 	"\x13GetResourcesRequest\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
-	"\x04name\x18\x02 \x01(\tR\x04name\"E\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
+	"\x05stale\x18\x03 \x01(\bR\x05stale\"E\n" +
 	"\x11GetResourcesReply\x120\n" +
 	"\tresources\x18\x01 \x03(\v2\x12.meshd.v1.ResourceR\tresources\"7\n" +
 	"\rDeleteRequest\x12\x12\n" +
@@ -2155,7 +2264,10 @@ const file_api_v1_admin_proto_rawDesc = "" +
 	"\x04unit\x18\x05 \x01(\tR\x04unit\"T\n" +
 	"\x10LocalCertificate\x12\x1a\n" +
 	"\bidentity\x18\x01 \x01(\tR\bidentity\x12$\n" +
-	"\x0enot_after_unix\x18\x02 \x01(\x03R\fnotAfterUnix\"&\n" +
+	"\x0enot_after_unix\x18\x02 \x01(\x03R\fnotAfterUnix\"\x12\n" +
+	"\x10ReadIndexRequest\"&\n" +
+	"\x0eReadIndexReply\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\"&\n" +
 	"\x0eProposeRequest\x12\x14\n" +
 	"\x05entry\x18\x01 \x01(\fR\x05entry\"<\n" +
 	"\fProposeReply\x12\x14\n" +
@@ -2176,9 +2288,10 @@ const file_api_v1_admin_proto_rawDesc = "" +
 	"\n" +
 	"AddService\x12\x1b.meshd.v1.AddServiceRequest\x1a\x19.meshd.v1.AddServiceReply\x12M\n" +
 	"\rRemoveService\x12\x1e.meshd.v1.RemoveServiceRequest\x1a\x1c.meshd.v1.RemoveServiceReply\x12G\n" +
-	"\vLocalStatus\x12\x1c.meshd.v1.LocalStatusRequest\x1a\x1a.meshd.v1.LocalStatusReply2C\n" +
+	"\vLocalStatus\x12\x1c.meshd.v1.LocalStatusRequest\x1a\x1a.meshd.v1.LocalStatusReply2\x86\x01\n" +
 	"\x04Peer\x12;\n" +
-	"\aPropose\x12\x18.meshd.v1.ProposeRequest\x1a\x16.meshd.v1.ProposeReplyB%Z#github.com/meshd/meshd/api/v1;apiv1b\x06proto3"
+	"\aPropose\x12\x18.meshd.v1.ProposeRequest\x1a\x16.meshd.v1.ProposeReply\x12A\n" +
+	"\tReadIndex\x12\x1a.meshd.v1.ReadIndexRequest\x1a\x18.meshd.v1.ReadIndexReplyB%Z#github.com/meshd/meshd/api/v1;apiv1b\x06proto3"
 
 var (
 	file_api_v1_admin_proto_rawDescOnce sync.Once
@@ -2192,7 +2305,7 @@ func file_api_v1_admin_proto_rawDescGZIP() []byte {
 	return file_api_v1_admin_proto_rawDescData
 }
 
-var file_api_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
+var file_api_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
 var file_api_v1_admin_proto_goTypes = []any{
 	(*StatusRequest)(nil),        // 0: meshd.v1.StatusRequest
 	(*StatusReply)(nil),          // 1: meshd.v1.StatusReply
@@ -2226,43 +2339,45 @@ var file_api_v1_admin_proto_goTypes = []any{
 	(*LocalStatusReply)(nil),     // 29: meshd.v1.LocalStatusReply
 	(*LocalService)(nil),         // 30: meshd.v1.LocalService
 	(*LocalCertificate)(nil),     // 31: meshd.v1.LocalCertificate
-	(*ProposeRequest)(nil),       // 32: meshd.v1.ProposeRequest
-	(*ProposeReply)(nil),         // 33: meshd.v1.ProposeReply
-	nil,                          // 34: meshd.v1.Declaration.MetaEntry
-	(*Cluster)(nil),              // 35: meshd.v1.Cluster
-	(*Node)(nil),                 // 36: meshd.v1.Node
-	(*ServiceSlice)(nil),         // 37: meshd.v1.ServiceSlice
-	(*Resource)(nil),             // 38: meshd.v1.Resource
-	(*durationpb.Duration)(nil),  // 39: google.protobuf.Duration
-	(*Token)(nil),                // 40: meshd.v1.Token
-	(Protocol)(0),                // 41: meshd.v1.Protocol
-	(Health)(0),                  // 42: meshd.v1.Health
+	(*ReadIndexRequest)(nil),     // 32: meshd.v1.ReadIndexRequest
+	(*ReadIndexReply)(nil),       // 33: meshd.v1.ReadIndexReply
+	(*ProposeRequest)(nil),       // 34: meshd.v1.ProposeRequest
+	(*ProposeReply)(nil),         // 35: meshd.v1.ProposeReply
+	nil,                          // 36: meshd.v1.Declaration.MetaEntry
+	(*Cluster)(nil),              // 37: meshd.v1.Cluster
+	(*Node)(nil),                 // 38: meshd.v1.Node
+	(*ServiceSlice)(nil),         // 39: meshd.v1.ServiceSlice
+	(*Resource)(nil),             // 40: meshd.v1.Resource
+	(*durationpb.Duration)(nil),  // 41: google.protobuf.Duration
+	(*Token)(nil),                // 42: meshd.v1.Token
+	(Protocol)(0),                // 43: meshd.v1.Protocol
+	(Health)(0),                  // 44: meshd.v1.Health
 }
 var file_api_v1_admin_proto_depIdxs = []int32{
-	35, // 0: meshd.v1.StatusReply.cluster:type_name -> meshd.v1.Cluster
+	37, // 0: meshd.v1.StatusReply.cluster:type_name -> meshd.v1.Cluster
 	2,  // 1: meshd.v1.StatusReply.servers:type_name -> meshd.v1.ServerStatus
 	3,  // 2: meshd.v1.StatusReply.agents:type_name -> meshd.v1.AgentStatus
 	2,  // 3: meshd.v1.MembersReply.servers:type_name -> meshd.v1.ServerStatus
-	36, // 4: meshd.v1.MembersReply.nodes:type_name -> meshd.v1.Node
-	37, // 5: meshd.v1.ListServicesReply.services:type_name -> meshd.v1.ServiceSlice
-	38, // 6: meshd.v1.ApplyRequest.resources:type_name -> meshd.v1.Resource
+	38, // 4: meshd.v1.MembersReply.nodes:type_name -> meshd.v1.Node
+	39, // 5: meshd.v1.ListServicesReply.services:type_name -> meshd.v1.ServiceSlice
+	40, // 6: meshd.v1.ApplyRequest.resources:type_name -> meshd.v1.Resource
 	10, // 7: meshd.v1.ApplyReply.problems:type_name -> meshd.v1.Problem
 	11, // 8: meshd.v1.ApplyReply.changes:type_name -> meshd.v1.Change
-	38, // 9: meshd.v1.GetResourcesReply.resources:type_name -> meshd.v1.Resource
+	40, // 9: meshd.v1.GetResourcesReply.resources:type_name -> meshd.v1.Resource
 	10, // 10: meshd.v1.DeleteReply.problems:type_name -> meshd.v1.Problem
 	11, // 11: meshd.v1.DeleteReply.change:type_name -> meshd.v1.Change
-	39, // 12: meshd.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
-	40, // 13: meshd.v1.ListTokensReply.tokens:type_name -> meshd.v1.Token
-	41, // 14: meshd.v1.Declaration.protocol:type_name -> meshd.v1.Protocol
+	41, // 12: meshd.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
+	42, // 13: meshd.v1.ListTokensReply.tokens:type_name -> meshd.v1.Token
+	43, // 14: meshd.v1.Declaration.protocol:type_name -> meshd.v1.Protocol
 	23, // 15: meshd.v1.Declaration.checks:type_name -> meshd.v1.CheckSpec
-	34, // 16: meshd.v1.Declaration.meta:type_name -> meshd.v1.Declaration.MetaEntry
-	39, // 17: meshd.v1.CheckSpec.interval:type_name -> google.protobuf.Duration
-	39, // 18: meshd.v1.CheckSpec.timeout:type_name -> google.protobuf.Duration
+	36, // 16: meshd.v1.Declaration.meta:type_name -> meshd.v1.Declaration.MetaEntry
+	41, // 17: meshd.v1.CheckSpec.interval:type_name -> google.protobuf.Duration
+	41, // 18: meshd.v1.CheckSpec.timeout:type_name -> google.protobuf.Duration
 	22, // 19: meshd.v1.AddServiceRequest.declaration:type_name -> meshd.v1.Declaration
 	30, // 20: meshd.v1.LocalStatusReply.services:type_name -> meshd.v1.LocalService
 	31, // 21: meshd.v1.LocalStatusReply.certificates:type_name -> meshd.v1.LocalCertificate
 	22, // 22: meshd.v1.LocalService.declaration:type_name -> meshd.v1.Declaration
-	42, // 23: meshd.v1.LocalService.health:type_name -> meshd.v1.Health
+	44, // 23: meshd.v1.LocalService.health:type_name -> meshd.v1.Health
 	0,  // 24: meshd.v1.Admin.Status:input_type -> meshd.v1.StatusRequest
 	4,  // 25: meshd.v1.Admin.Members:input_type -> meshd.v1.MembersRequest
 	6,  // 26: meshd.v1.Admin.ListServices:input_type -> meshd.v1.ListServicesRequest
@@ -2275,22 +2390,24 @@ var file_api_v1_admin_proto_depIdxs = []int32{
 	24, // 33: meshd.v1.Local.AddService:input_type -> meshd.v1.AddServiceRequest
 	26, // 34: meshd.v1.Local.RemoveService:input_type -> meshd.v1.RemoveServiceRequest
 	28, // 35: meshd.v1.Local.LocalStatus:input_type -> meshd.v1.LocalStatusRequest
-	32, // 36: meshd.v1.Peer.Propose:input_type -> meshd.v1.ProposeRequest
-	1,  // 37: meshd.v1.Admin.Status:output_type -> meshd.v1.StatusReply
-	5,  // 38: meshd.v1.Admin.Members:output_type -> meshd.v1.MembersReply
-	7,  // 39: meshd.v1.Admin.ListServices:output_type -> meshd.v1.ListServicesReply
-	9,  // 40: meshd.v1.Admin.Apply:output_type -> meshd.v1.ApplyReply
-	13, // 41: meshd.v1.Admin.GetResources:output_type -> meshd.v1.GetResourcesReply
-	15, // 42: meshd.v1.Admin.Delete:output_type -> meshd.v1.DeleteReply
-	17, // 43: meshd.v1.Admin.CreateToken:output_type -> meshd.v1.CreateTokenReply
-	19, // 44: meshd.v1.Admin.ListTokens:output_type -> meshd.v1.ListTokensReply
-	21, // 45: meshd.v1.Admin.RevokeToken:output_type -> meshd.v1.RevokeTokenReply
-	25, // 46: meshd.v1.Local.AddService:output_type -> meshd.v1.AddServiceReply
-	27, // 47: meshd.v1.Local.RemoveService:output_type -> meshd.v1.RemoveServiceReply
-	29, // 48: meshd.v1.Local.LocalStatus:output_type -> meshd.v1.LocalStatusReply
-	33, // 49: meshd.v1.Peer.Propose:output_type -> meshd.v1.ProposeReply
-	37, // [37:50] is the sub-list for method output_type
-	24, // [24:37] is the sub-list for method input_type
+	34, // 36: meshd.v1.Peer.Propose:input_type -> meshd.v1.ProposeRequest
+	32, // 37: meshd.v1.Peer.ReadIndex:input_type -> meshd.v1.ReadIndexRequest
+	1,  // 38: meshd.v1.Admin.Status:output_type -> meshd.v1.StatusReply
+	5,  // 39: meshd.v1.Admin.Members:output_type -> meshd.v1.MembersReply
+	7,  // 40: meshd.v1.Admin.ListServices:output_type -> meshd.v1.ListServicesReply
+	9,  // 41: meshd.v1.Admin.Apply:output_type -> meshd.v1.ApplyReply
+	13, // 42: meshd.v1.Admin.GetResources:output_type -> meshd.v1.GetResourcesReply
+	15, // 43: meshd.v1.Admin.Delete:output_type -> meshd.v1.DeleteReply
+	17, // 44: meshd.v1.Admin.CreateToken:output_type -> meshd.v1.CreateTokenReply
+	19, // 45: meshd.v1.Admin.ListTokens:output_type -> meshd.v1.ListTokensReply
+	21, // 46: meshd.v1.Admin.RevokeToken:output_type -> meshd.v1.RevokeTokenReply
+	25, // 47: meshd.v1.Local.AddService:output_type -> meshd.v1.AddServiceReply
+	27, // 48: meshd.v1.Local.RemoveService:output_type -> meshd.v1.RemoveServiceReply
+	29, // 49: meshd.v1.Local.LocalStatus:output_type -> meshd.v1.LocalStatusReply
+	35, // 50: meshd.v1.Peer.Propose:output_type -> meshd.v1.ProposeReply
+	33, // 51: meshd.v1.Peer.ReadIndex:output_type -> meshd.v1.ReadIndexReply
+	38, // [38:52] is the sub-list for method output_type
+	24, // [24:38] is the sub-list for method input_type
 	24, // [24:24] is the sub-list for extension type_name
 	24, // [24:24] is the sub-list for extension extendee
 	0,  // [0:24] is the sub-list for field type_name
@@ -2315,7 +2432,7 @@ func file_api_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_v1_admin_proto_rawDesc), len(file_api_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   35,
+			NumMessages:   37,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

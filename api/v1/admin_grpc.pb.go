@@ -615,7 +615,8 @@ var Local_ServiceDesc = grpc.ServiceDesc{
 }
 
 const (
-	Peer_Propose_FullMethodName = "/meshd.v1.Peer/Propose"
+	Peer_Propose_FullMethodName   = "/meshd.v1.Peer/Propose"
+	Peer_ReadIndex_FullMethodName = "/meshd.v1.Peer/ReadIndex"
 )
 
 // PeerClient is the client API for Peer service.
@@ -627,6 +628,9 @@ type PeerClient interface {
 	// Propose hands an encoded log entry to the leader, which validates it,
 	// replicates it and answers when it is applied.
 	Propose(ctx context.Context, in *ProposeRequest, opts ...grpc.CallOption) (*ProposeReply, error)
+	// ReadIndex asks the leader, which makes sure that it is one, how far the
+	// state must have come to show every acknowledged write.
+	ReadIndex(ctx context.Context, in *ReadIndexRequest, opts ...grpc.CallOption) (*ReadIndexReply, error)
 }
 
 type peerClient struct {
@@ -647,6 +651,16 @@ func (c *peerClient) Propose(ctx context.Context, in *ProposeRequest, opts ...gr
 	return out, nil
 }
 
+func (c *peerClient) ReadIndex(ctx context.Context, in *ReadIndexRequest, opts ...grpc.CallOption) (*ReadIndexReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReadIndexReply)
+	err := c.cc.Invoke(ctx, Peer_ReadIndex_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // PeerServer is the server API for Peer service.
 // All implementations must embed UnimplementedPeerServer
 // for forward compatibility.
@@ -656,6 +670,9 @@ type PeerServer interface {
 	// Propose hands an encoded log entry to the leader, which validates it,
 	// replicates it and answers when it is applied.
 	Propose(context.Context, *ProposeRequest) (*ProposeReply, error)
+	// ReadIndex asks the leader, which makes sure that it is one, how far the
+	// state must have come to show every acknowledged write.
+	ReadIndex(context.Context, *ReadIndexRequest) (*ReadIndexReply, error)
 	mustEmbedUnimplementedPeerServer()
 }
 
@@ -668,6 +685,9 @@ type UnimplementedPeerServer struct{}
 
 func (UnimplementedPeerServer) Propose(context.Context, *ProposeRequest) (*ProposeReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Propose not implemented")
+}
+func (UnimplementedPeerServer) ReadIndex(context.Context, *ReadIndexRequest) (*ReadIndexReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method ReadIndex not implemented")
 }
 func (UnimplementedPeerServer) mustEmbedUnimplementedPeerServer() {}
 func (UnimplementedPeerServer) testEmbeddedByValue()              {}
@@ -708,6 +728,24 @@ func _Peer_Propose_Handler(srv interface{}, ctx context.Context, dec func(interf
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Peer_ReadIndex_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReadIndexRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PeerServer).ReadIndex(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Peer_ReadIndex_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PeerServer).ReadIndex(ctx, req.(*ReadIndexRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Peer_ServiceDesc is the grpc.ServiceDesc for Peer service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -718,6 +756,10 @@ var Peer_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Propose",
 			Handler:    _Peer_Propose_Handler,
+		},
+		{
+			MethodName: "ReadIndex",
+			Handler:    _Peer_ReadIndex_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},
