@@ -1,0 +1,80 @@
+// Package slice is the part of the mesh that one agent knows, in memory and on
+// disk.
+package slice
+
+import (
+	"bytes"
+	"fmt"
+	"maps"
+	"slices"
+
+	apiv1 "github.com/meshd/meshd/api/v1"
+)
+
+// A Slice is what an agent knows of its mesh at one version. Nothing in it
+// changes once it was made; an update makes a new one, which shares what stayed.
+type Slice struct {
+	Version  uint64
+	Services map[string]*apiv1.ServiceSlice // by name
+	Nodes    map[string]*apiv1.Node         // by name
+	Mesh     *apiv1.Mesh                    // nil means all defaults
+	Roots    [][]byte                       // trust anchors, DER
+}
+
+// Empty is the slice of an agent that was told nothing yet.
+func Empty() *Slice {
+	return &Slice{Services: map[string]*apiv1.ServiceSlice{}, Nodes: map[string]*apiv1.Node{}}
+}
+
+// Merge gives the slice that an update leads to. A delta that leads back in
+// time is refused: it cannot be about this slice.
+func (s *Slice) Merge(u *apiv1.SliceUpdate) (*Slice, error) {
+	if u.GetSnapshot() {
+		s = Empty()
+	} else if u.GetVersion() < s.Version {
+		return nil, fmt.Errorf("update to version %d does not follow version %d", u.GetVersion(), s.Version)
+	}
+	next := &Slice{
+		Version:  u.GetVersion(),
+		Services: maps.Clone(s.Services),
+		Nodes:    maps.Clone(s.Nodes),
+		Mesh:     s.Mesh,
+		Roots:    s.Roots,
+	}
+	for _, name := range u.GetRemovedServices() {
+		delete(next.Services, name)
+	}
+	for _, name := range u.GetRemovedNodes() {
+		delete(next.Nodes, name)
+	}
+	for _, service := range u.GetServices() {
+		next.Services[service.GetName()] = service
+	}
+	for _, node := range u.GetNodes() {
+		next.Nodes[node.GetName()] = node
+	}
+	if u.GetMesh() != nil {
+		next.Mesh = u.GetMesh()
+	}
+	if len(u.GetRoots()) > 0 {
+		next.Roots = u.GetRoots()
+	}
+	return next, nil
+}
+
+// Snapshot gives all of the slice as one update, in a stable order.
+func (s *Slice) Snapshot() *apiv1.SliceUpdate {
+	u := &apiv1.SliceUpdate{Version: s.Version, Snapshot: true, Mesh: s.Mesh, Roots: s.Roots}
+	for _, name := range slices.Sorted(maps.Keys(s.Services)) {
+		u.Services = append(u.Services, s.Services[name])
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Nodes)) {
+		u.Nodes = append(u.Nodes, s.Nodes[name])
+	}
+	return u
+}
+
+// SameRoots reports whether both slices have the same trust anchors.
+func (s *Slice) SameRoots(other *Slice) bool {
+	return slices.EqualFunc(s.Roots, other.Roots, bytes.Equal)
+}
