@@ -811,10 +811,13 @@ type Result struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Index uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
 	// Empty when it was applied; otherwise nothing changed.
-	Refusal       Refusal       `protobuf:"varint,2,opt,name=refusal,proto3,enum=meshd.command.v1.Refusal" json:"refusal,omitempty"`
-	Message       string        `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
-	Problems      []*v1.Problem `protobuf:"bytes,4,rep,name=problems,proto3" json:"problems,omitempty"`
-	Changes       []*v1.Change  `protobuf:"bytes,5,rep,name=changes,proto3" json:"changes,omitempty"`
+	Refusal  Refusal       `protobuf:"varint,2,opt,name=refusal,proto3,enum=meshd.command.v1.Refusal" json:"refusal,omitempty"`
+	Message  string        `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
+	Problems []*v1.Problem `protobuf:"bytes,4,rep,name=problems,proto3" json:"problems,omitempty"`
+	Changes  []*v1.Change  `protobuf:"bytes,5,rep,name=changes,proto3" json:"changes,omitempty"`
+	// Of the node or server that PutNode or PutServer admitted: the id that the
+	// entry proposed, or the one that the same key was admitted with before.
+	Id            string `protobuf:"bytes,6,opt,name=id,proto3" json:"id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -884,6 +887,13 @@ func (x *Result) GetChanges() []*v1.Change {
 	return nil
 }
 
+func (x *Result) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
 var File_store_command_command_proto protoreflect.FileDescriptor
 
 const file_store_command_command_proto_rawDesc = "" +
@@ -932,13 +942,14 @@ const file_store_command_command_proto_rawDesc = "" +
 	"\vRemoveToken\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"A\n" +
 	"\fPutAuthority\x121\n" +
-	"\tauthority\x18\x01 \x01(\v2\x13.meshd.v1.AuthorityR\tauthority\"\xc8\x01\n" +
+	"\tauthority\x18\x01 \x01(\v2\x13.meshd.v1.AuthorityR\tauthority\"\xd8\x01\n" +
 	"\x06Result\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x123\n" +
 	"\arefusal\x18\x02 \x01(\x0e2\x19.meshd.command.v1.RefusalR\arefusal\x12\x18\n" +
 	"\amessage\x18\x03 \x01(\tR\amessage\x12-\n" +
 	"\bproblems\x18\x04 \x03(\v2\x11.meshd.v1.ProblemR\bproblems\x12*\n" +
-	"\achanges\x18\x05 \x03(\v2\x10.meshd.v1.ChangeR\achanges*\xd5\x01\n" +
+	"\achanges\x18\x05 \x03(\v2\x10.meshd.v1.ChangeR\achanges\x12\x0e\n" +
+	"\x02id\x18\x06 \x01(\tR\x02id*\xd5\x01\n" +
 	"\aRefusal\x12\x10\n" +
 	"\fREFUSAL_NONE\x10\x00\x12\x13\n" +
 	"\x0fREFUSAL_INVALID\x10\x01\x12\x15\n" +
