@@ -23,24 +23,30 @@ func (c *checker) route(r *apiv1.Route) {
 		c.split(at.field("split"), rule.GetSplit())
 		c.timeouts(at.field("timeout"), rule.GetTimeout())
 		c.retry(at.field("retry"), rule.GetRetry())
-		c.reachable(at, r.GetRules(), i)
 	}
+	c.reachable(r.GetRules())
 }
 
 // reachable finds rules that an earlier one always takes the calls of.
-func (c *checker) reachable(p path, rules []*apiv1.RouteRule, i int) {
-	match := normalMatch(rules[i].GetMatch())
-	for j := range i {
-		earlier := normalMatch(rules[j].GetMatch())
-		if proto.Size(earlier) == 0 || proto.Equal(earlier, match) {
-			c.add(p, "move it up, or remove it", "no call ever gets here: rules[%d] takes them all", j)
-			return
+func (c *checker) reachable(rules []*apiv1.RouteRule) {
+	first := make(map[string]int, len(rules))
+	for i, rule := range rules {
+		match := normalMatch(rule.GetMatch())
+		earlier, found := first[""] // a rule that matches everything
+		if !found {
+			earlier, found = first[match]
 		}
+		if found {
+			c.add(path("rules").index(i), "move it up, or remove it", "no call ever gets here: rules[%d] takes them all", earlier)
+			continue
+		}
+		first[match] = i
 	}
 }
 
-// normalMatch gives matches that mean the same the same form.
-func normalMatch(m *apiv1.RouteMatch) *apiv1.RouteMatch {
+// normalMatch is the same for matches that mean the same, and empty for one
+// that takes everything.
+func normalMatch(m *apiv1.RouteMatch) string {
 	n := &apiv1.RouteMatch{}
 	if m != nil {
 		n = proto.CloneOf(m)
@@ -49,7 +55,8 @@ func normalMatch(m *apiv1.RouteMatch) *apiv1.RouteMatch {
 		n.Path = nil
 	}
 	slices.Sort(n.Methods)
-	return n
+	form, _ := proto.MarshalOptions{Deterministic: true}.Marshal(n) // fails only on invalid UTF-8, which decoding refuses
+	return string(form)
 }
 
 func (c *checker) routeMatch(p path, m *apiv1.RouteMatch) {
