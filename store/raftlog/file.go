@@ -1,0 +1,120 @@
+package raftlog
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"runtime/debug"
+	"syscall"
+
+	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
+)
+
+const fileFormat = 1
+
+var (
+	entryBucket  = []byte("entries") // index -> entry
+	stableBucket = []byte("stable")  // Raft's own keys -> sealed value
+	metaBucket   = []byte("meta")
+
+	formatKey = []byte("format")
+	commitKey = []byte("commit")
+)
+
+var (
+	errNotFound    = errors.New("not found") // Raft compares the text
+	errDamagedPage = errors.New("a page cannot be read")
+)
+
+// ErrClosed is the error of every use of a closed log.
+var ErrClosed = errors.New("the Raft log is closed")
+
+// A CorruptError reports that the file does not hold what was written to it.
+// Nothing of a damaged log is used: a server that forgot an entry or a vote
+// could undo what a majority has acknowledged.
+type CorruptError struct {
+	Path   string
+	What   string // such as "log entry 42"
+	Reason string
+}
+
+func (e *CorruptError) Error() string {
+	return fmt.Sprintf("the Raft log %s is damaged: %s: %s. Where other servers are left, remove this one from the mesh, delete its data directory and join it again: they hold what it lost. The only server of a mesh needs a backup", e.Path, e.What, e.Reason)
+}
+
+// view runs fn in a transaction that reads.
+func (l *Log) view(what string, fn func(*bbolt.Tx) error) error {
+	err := guard(func() error { return l.db.View(fn) })
+	switch {
+	case errors.Is(err, bolterrors.ErrDatabaseNotOpen):
+		return ErrClosed
+	case errors.Is(err, errDamagedPage):
+		return &CorruptError{Path: l.path, What: what, Reason: err.Error()}
+	}
+	return err
+}
+
+// guard turns what bbolt does on meeting a damaged page, a panic or a fault in
+// its memory map, into an error.
+func guard(fn func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%w: %v", errDamagedPage, p)
+		}
+	}()
+	return fn()
+}
+
+// update runs fn in a transaction that writes. When it returns nil the changes
+// are on disk.
+func (l *Log) update(doing string, fn func(*bbolt.Tx) error) error {
+	if err := l.Err(); err != nil {
+		return err
+	}
+	err := l.db.Update(fn)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, bolterrors.ErrDatabaseNotOpen):
+		return ErrClosed
+	}
+	err = fmt.Errorf("%s in %s: %w", doing, l.path, err)
+	if !passing(err) {
+		l.fail(err)
+	}
+	return err
+}
+
+// passing tells a disk that is full from one that fails. Refused for want of
+// space, a write has touched nothing that the file's root refers to and may be
+// tried again. After anything else, a failed fsync above all, the kernel may
+// have dropped the pages and would report success for a repeat.
+func passing(err error) bool {
+	var path *fs.PathError
+	return errors.As(err, &path) && path.Op == "write" &&
+		(errors.Is(path.Err, syscall.ENOSPC) || errors.Is(path.Err, syscall.EDQUOT))
+}
+
+func (l *Log) fail(err error) {
+	l.failOnce.Do(func() {
+		l.failure = err
+		close(l.failed)
+	})
+}
+
+// Failed is closed when a write has failed for good. From then on every write
+// is refused with the error that Err gives; only a new process, which reads
+// from the disk what is truly there, may go on.
+func (l *Log) Failed() <-chan struct{} { return l.failed }
+
+// Err is the failure that closed Failed, nil before.
+func (l *Log) Err() error {
+	select {
+	case <-l.failed:
+		return l.failure
+	default:
+		return nil
+	}
+}
