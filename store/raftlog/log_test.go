@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -70,7 +71,7 @@ func TestRoundTrip(t *testing.T) {
 	f(entry(1))
 	f(&raft.Log{Index: 2, Term: 1<<63 + 1, Type: raft.LogConfiguration})
 	f(&raft.Log{Index: 3, Term: 3, Type: raft.LogBarrier, Extensions: []byte("ext"), AppendedAt: time.Unix(1, 0)})
-	f(&raft.Log{Index: 4, Term: 3, Data: make([]byte, 1<<20), Extensions: make([]byte, 1<<16)})
+	f(&raft.Log{Index: 4, Term: 3, Data: make([]byte, 1<<16), Extensions: make([]byte, 1<<10)})
 	f(&raft.Log{Index: 1<<64 - 1, Term: 3})
 	checkRange(t, l, 1, 1<<64-1)
 }
@@ -196,11 +197,13 @@ func TestReopenAfterAbandon(t *testing.T) {
 }
 
 func TestSecondOpenIsRefused(t *testing.T) {
-	l := newLog(t)
-	_, err := Open(Options{Path: l.Path()})
-	if err == nil || !strings.Contains(err.Error(), "another meshd server has "+l.Path()+" open") {
-		t.Fatalf("second open: %v", err)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		l := newLog(t)
+		_, err := Open(Options{Path: l.Path()})
+		if err == nil || !strings.Contains(err.Error(), "another meshd server has "+l.Path()+" open") {
+			t.Fatalf("second open: %v", err)
+		}
+	})
 }
 
 func TestFileMode(t *testing.T) {
