@@ -17,7 +17,7 @@ import (
 // A Table says who speaks as which service. Nothing in it changes once it was
 // handed over.
 type Table struct {
-	Units map[string]string // systemd unit, never empty, to SPIFFE ID
+	Units map[string]string // systemd unit to SPIFFE ID; a service's goes before a slice's
 	Users map[uint32]string // user id to SPIFFE ID, for callers in no such unit
 }
 
@@ -72,8 +72,10 @@ func (r *Resolver) Identify(c net.Conn) string {
 		r.log.Debug("caller is unknown, counts as the host", "peer", c.RemoteAddr(), "error", err)
 		return r.host
 	}
-	if id, ok := t.Units[r.units.unit(s.cgroup)]; ok {
-		return id
+	for _, unit := range r.units.of(s.cgroup) {
+		if id, ok := t.Units[unit]; ok {
+			return id
+		}
 	}
 	if id, ok := t.Users[s.uid]; ok {
 		return id

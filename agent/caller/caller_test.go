@@ -154,7 +154,7 @@ func TestIdentifyByUnit(t *testing.T) {
 	}
 	r := newResolver(t)
 	const service = "spiffe://mesh.example/svc/web"
-	r.SetTable(&Table{Units: map[string]string{"web.service": service}})
+	r.SetTable(&Table{Units: map[string]string{"web.service": service, "shop.slice": service}})
 	f := func(group, want string) {
 		t.Helper()
 		l, err := net.Listen("tcp4", "127.0.0.1:0")
@@ -175,6 +175,7 @@ func TestIdentifyByUnit(t *testing.T) {
 	f("web.service", service)
 	f("web.service/worker", service)
 	f("user@1000.service/web.service", host)
+	f("shop.slice/any.service", service)
 	f("other.slice", host)
 }
 

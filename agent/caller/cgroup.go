@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"maps"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -22,7 +23,7 @@ const maxForeign = 1024
 // stays true; the tree is walked only for an id not seen yet.
 type units struct {
 	root  string
-	known atomic.Pointer[map[uint64]string]
+	known atomic.Pointer[map[uint64][]string]
 	mu    sync.Mutex // one walk at a time
 }
 
@@ -40,19 +41,19 @@ func cgroupRoot() (string, error) {
 
 func newUnits(root string) *units {
 	u := &units{root: root}
-	u.known.Store(&map[uint64]string{})
+	u.known.Store(&map[uint64][]string{})
 	return u
 }
 
-// unit returns the unit of a control group, or "" if it is of none.
-func (u *units) unit(id uint64) string {
-	if name, ok := (*u.known.Load())[id]; ok {
-		return name
+// of returns the units that a control group belongs to as unitsOf does.
+func (u *units) of(id uint64) []string {
+	if names, ok := (*u.known.Load())[id]; ok {
+		return names
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if name, ok := (*u.known.Load())[id]; ok {
-		return name
+	if names, ok := (*u.known.Load())[id]; ok {
+		return names
 	}
 	next := u.walk()
 	if _, ok := next[id]; !ok {
@@ -64,23 +65,22 @@ func (u *units) unit(id uint64) string {
 
 // rememberForeign notes that id is nowhere in the tree. It will not appear
 // later: a control group is made before the processes in it.
-func (u *units) rememberForeign(next map[uint64]string, id uint64) {
-	foreign := maps.Collect(func(yield func(uint64, string) bool) {
-		for id, name := range *u.known.Load() {
-			if _, found := next[id]; !found && name == "" && !yield(id, "") {
-				return
-			}
+func (u *units) rememberForeign(next map[uint64][]string, id uint64) {
+	foreign := map[uint64][]string{id: nil}
+	for id, names := range *u.known.Load() {
+		if _, found := next[id]; !found && names == nil {
+			foreign[id] = nil
 		}
-	})
-	if len(foreign) < maxForeign {
-		maps.Copy(next, foreign)
 	}
-	next[id] = ""
+	if len(foreign) > maxForeign {
+		foreign = map[uint64][]string{id: nil}
+	}
+	maps.Copy(next, foreign)
 }
 
 // walk reads the whole tree. A directory that goes away meanwhile is no error.
-func (u *units) walk() map[uint64]string {
-	found := make(map[uint64]string)
+func (u *units) walk() map[uint64][]string {
+	found := make(map[uint64][]string)
 	filepath.WalkDir(u.root, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || !d.IsDir() {
 			return nil
@@ -90,24 +90,28 @@ func (u *units) walk() map[uint64]string {
 			return nil
 		}
 		if st, ok := info.Sys().(*syscall.Stat_t); ok {
-			found[st.Ino] = unitOf(strings.TrimPrefix(path, u.root))
+			found[st.Ino] = unitsOf(strings.TrimPrefix(path, u.root))
 		}
 		return nil
 	})
 	return found
 }
 
-// unitOf gives the unit that a control group's path lies in. It is the topmost
-// one: what is below a unit was delegated to it, and names there are of its own
-// choosing. A user's service manager or a container could otherwise call
-// a group of its own after any service of the host.
-func unitOf(path string) string {
+// unitsOf gives the service or scope that a control group's path lies in, then
+// the slices around it, innermost first. The service is the topmost one: what is
+// below a unit was delegated to it, and names there are of its own choosing.
+// A user's service manager or a container could otherwise call a group of its
+// own after any service of the host.
+func unitsOf(path string) (names []string) {
 	for name := range strings.SplitSeq(path, "/") {
 		// systemd puts a _ before names that the kernel could take for its own.
 		name = strings.TrimPrefix(name, "_")
-		if strings.HasSuffix(name, ".service") || strings.HasSuffix(name, ".scope") {
-			return name
+		switch filepath.Ext(name) {
+		case ".slice":
+			names = slices.Insert(names, 0, name)
+		case ".service", ".scope":
+			return slices.Insert(names, 0, name)
 		}
 	}
-	return ""
+	return names
 }

@@ -2,6 +2,7 @@ package caller
 
 import (
 	"net/netip"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -10,7 +11,7 @@ import (
 type Listener struct {
 	Address netip.Addr // unspecified when it takes them on every address
 	UID     uint32
-	Unit    string // empty when it is of no systemd unit
+	Unit    string // empty when it is of no system service
 }
 
 // Exposed reports whether other hosts could reach the listener directly, past
@@ -35,8 +36,8 @@ func (r *Resolver) Listener(port uint16) (l Listener, ok bool, err error) {
 	return l, ok, nil
 }
 
-// ListenerUnit returns the systemd unit that listens on 127.0.0.1 at that port,
-// or "" when nobody listens there or it is of no unit.
+// ListenerUnit returns the system service that listens on 127.0.0.1 at that
+// port, or "" when nobody listens there or it is none.
 func (r *Resolver) ListenerUnit(port uint16) (string, error) {
 	l, _, err := r.Listener(port)
 	return l.Unit, err
@@ -54,7 +55,17 @@ func serves(s socket, port uint16) bool {
 func (r *Resolver) listener(s socket) Listener {
 	l := Listener{Address: s.local.Addr(), UID: s.uid}
 	if s.hasCgroup {
-		l.Unit = r.units.unit(s.cgroup)
+		l.Unit = serviceUnit(r.units.of(s.cgroup))
 	}
 	return l
+}
+
+// serviceUnit gives the unit when it is one that only an administrator can make
+// and start. Any user could run a listener in a scope, or in a service manager
+// of its own, and must not become a service of the mesh by that.
+func serviceUnit(units []string) string {
+	if len(units) == 0 || !strings.HasSuffix(units[0], ".service") || strings.HasPrefix(units[0], "user@") {
+		return ""
+	}
+	return units[0]
 }
