@@ -5,10 +5,11 @@ package netx
 import (
 	"context"
 	"net"
+	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
-	"syscall"
 )
 
 // A Network makes and takes connections.
@@ -26,39 +27,50 @@ type System struct{}
 
 var _ Network = System{}
 
-// Hosts vanish without a word, so every TCP connection notices within half a
-// minute that the other end is gone.
-var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 10 * time.Second, Count: 3}
-
+// userTimeout is how long sent bytes, and probes once the first was lost, may
+// stay unanswered.
 const userTimeout = 30 * time.Second
 
+// Hosts vanish without a word, so every TCP connection notices within 40 s that
+// the other end is gone, idle or not.
+func keepAlive() net.KeepAliveConfig {
+	return net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 10 * time.Second, Count: 3}
+}
+
+// control bounds the wait for acknowledgements of data, which keepalive does
+// not: its probes are sent on idle connections only.
 func control(network, _ string, c syscall.RawConn) error {
-	if len(network) < 3 || network[:3] != "tcp" {
+	if !strings.HasPrefix(network, "tcp") {
 		return nil
 	}
 	var err error
-	if e := c.Control(func(fd uintptr) {
+	set := func(fd uintptr) {
 		err = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(userTimeout.Milliseconds()))
-	}); e != nil {
+	}
+	if e := c.Control(set); e != nil {
 		return e
 	}
 	return err
 }
 
+// Listen takes stream connections; those of TCP have keepalive and a bound on
+// unacknowledged bytes.
 func (System) Listen(ctx context.Context, network, address string) (net.Listener, error) {
-	lc := net.ListenConfig{KeepAliveConfig: keepAlive, Control: control}
+	lc := net.ListenConfig{KeepAliveConfig: keepAlive(), Control: control}
 	// Multipath TCP, Go's default for listeners, buys nothing on a host's own
 	// addresses and rules out sockmaps and splice.
 	lc.SetMultipathTCP(false)
 	return lc.Listen(ctx, network, address)
 }
 
+// ListenPacket takes datagrams.
 func (System) ListenPacket(ctx context.Context, network, address string) (net.PacketConn, error) {
 	var lc net.ListenConfig
 	return lc.ListenPacket(ctx, network, address)
 }
 
+// DialContext opens a connection with the same options as Listen's.
 func (System) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
-	d := net.Dialer{KeepAliveConfig: keepAlive, Control: control}
+	d := net.Dialer{KeepAliveConfig: keepAlive(), Control: control}
 	return d.DialContext(ctx, network, address)
 }
