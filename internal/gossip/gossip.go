@@ -1,0 +1,174 @@
+// Package gossip lets servers find each other and see each other die. What it
+// says is a hint about liveness, never authority over membership.
+package gossip
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log"
+	"log/slog"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+
+	"github.com/meshd/meshd/internal/netx"
+)
+
+// Config of one member.
+type Config struct {
+	// Name is unique in the pool: the server's id.
+	Name string
+	// Bind is the address to listen on, tcp and udp, as host:port.
+	Bind string
+	// Advertise is where the others reach this member. Its IP address must be
+	// given; port 0 stands for the port of Bind.
+	Advertise netip.AddrPort
+	// Key encrypts and authenticates every message.
+	Key [32]byte
+	// Label keeps pools apart that happen to meet: the cluster's id.
+	Label string
+	// Tags are what the others are to know of this member.
+	Tags    Tags
+	Network netx.Network
+	Logger  *slog.Logger
+}
+
+// Tags travel with a member; encoded they may take 512 bytes.
+type Tags struct {
+	Name    string `json:"n"` // of the server, for people
+	Address string `json:"a"` // host:port of its TLS port
+	Version string `json:"v"` // of its software
+}
+
+// State of a member, as the others see it.
+type State string
+
+const (
+	Alive State = "alive"
+	// Dead members answer no more: they died, were cut off, or left.
+	Dead State = "dead"
+)
+
+// A Member of the pool.
+type Member struct {
+	ID      string // its Config.Name
+	Address netip.AddrPort
+	Tags    Tags
+	State   State
+}
+
+// Gossip is one running member.
+type Gossip struct {
+	list      *memberlist.Memberlist
+	transport *transport
+	seen      *roster
+}
+
+// Start makes a pool of one; Join merges it with others.
+func Start(ctx context.Context, c Config) (*Gossip, error) {
+	meta, err := json.Marshal(c.Tags)
+	if err != nil {
+		return nil, fmt.Errorf("encoding the gossip tags: %w", err)
+	}
+	if len(meta) > memberlist.MetaMaxSize {
+		return nil, fmt.Errorf("gossip tags take %d bytes, more than %d: shorten the server's name", len(meta), memberlist.MetaMaxSize)
+	}
+	t, err := listen(ctx, c.Network, c.Bind, c.Advertise, c.Logger)
+	if err != nil {
+		return nil, fmt.Errorf("opening the gossip port: %w", err)
+	}
+	seen := newRoster()
+	mc := tuned(c, t)
+	mc.Delegate = delegate(meta)
+	mc.Events = seen
+	list, err := memberlist.Create(mc)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("starting gossip: %w", err), t.Shutdown())
+	}
+	return &Gossip{list, t, seen}, nil
+}
+
+// tuned is for a pool of a few servers that must see a dead one in about three
+// seconds: probes every 500 ms, suspicion for 1.5 to 3 s.
+func tuned(c Config, t *transport) *memberlist.Config {
+	mc := memberlist.DefaultLANConfig()
+	mc.Name = c.Name
+	mc.Label = c.Label
+	mc.SecretKey = c.Key[:]
+	mc.Transport = t
+	mc.AdvertiseAddr = t.advertise.Addr().String()
+	mc.AdvertisePort = int(t.advertise.Port())
+	mc.ProbeInterval = 500 * time.Millisecond
+	mc.ProbeTimeout = 250 * time.Millisecond
+	mc.SuspicionMult = 3
+	mc.SuspicionMaxTimeoutMult = 2
+	mc.AwarenessMaxMultiplier = 4
+	mc.GossipInterval = 100 * time.Millisecond
+	mc.PushPullInterval = 10 * time.Second
+	// A server that was restored with a new address must not wait for its
+	// former self to be forgotten.
+	mc.DeadNodeReclaimTime = 5 * time.Second
+	mc.TCPTimeout = 5 * time.Second
+	// A compressed packet can blow up when opened; messages are small anyway.
+	mc.EnableCompression = false
+	mc.Logger = log.New(logWriter{c.Logger}, "", 0)
+	return mc
+}
+
+// Join merges this member's pool with those of the given addresses and reports
+// an error if none could be reached.
+func (g *Gossip) Join(addresses []string) error {
+	n, err := g.list.Join(addresses)
+	if n > 0 {
+		return nil
+	}
+	return fmt.Errorf("joining gossip: %w", err)
+}
+
+// Members lists all that are known, this one included, ordered by id. Dead ones
+// are listed for as long as this process lives.
+func (g *Gossip) Members() []Member { return g.seen.members(g.list.Members()) }
+
+// Address is where the others reach this member.
+func (g *Gossip) Address() netip.AddrPort { return g.transport.advertise }
+
+// Changes receives a value when Members may differ from before; several changes
+// may be told at once. It is for one receiver.
+func (g *Gossip) Changes() <-chan struct{} { return g.seen.changed }
+
+// Leave tells the others that this member goes of its own will and waits until
+// one of them has heard it, for timeout at most.
+func (g *Gossip) Leave(timeout time.Duration) error {
+	if err := g.list.Leave(timeout); err != nil {
+		return fmt.Errorf("leaving gossip: %w", err)
+	}
+	return nil
+}
+
+// Stop closes the listeners and waits for what was started here; probes that
+// memberlist has under way end by themselves within seconds. Without Leave
+// before it, the others will find this member dead.
+func (g *Gossip) Stop() error {
+	if err := g.list.Shutdown(); err != nil {
+		return fmt.Errorf("stopping gossip: %w", err)
+	}
+	return nil
+}
+
+// delegate hands this member's tags to memberlist; nothing else is gossiped.
+type delegate []byte
+
+func (d delegate) NodeMeta(int) []byte           { return d }
+func (delegate) NotifyMsg([]byte)                {}
+func (delegate) GetBroadcasts(int, int) [][]byte { return nil }
+func (delegate) LocalState(bool) []byte          { return nil }
+func (delegate) MergeRemoteState([]byte, bool)   {}
+
+func addrPort(ip net.IP, port uint16) netip.AddrPort {
+	a, _ := netip.AddrFromSlice(ip)
+	return netip.AddrPortFrom(a.Unmap(), port)
+}
