@@ -1,0 +1,220 @@
+package push
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	apiv1 "github.com/meshd/meshd/api/v1"
+	"github.com/meshd/meshd/store/state"
+)
+
+// A Stream is the server's end of Control.Connect.
+type Stream = grpc.BidiStreamingServer[apiv1.AgentMessage, apiv1.ServerMessage]
+
+var (
+	errGoodbye = errors.New("the host said goodbye")
+	errSilent  = status.Errorf(codes.DeadlineExceeded, "the host said nothing for %v", lease)
+)
+
+// A session is one stream of one agent. Its handler holds the lease; beside it
+// run a receiver, a sender and what makes the slices.
+type session struct {
+	hub    *Hub
+	log    *slog.Logger
+	stream Stream
+	node   *apiv1.Node // as it was when the stream began
+
+	ctx context.Context
+	end context.CancelCauseFunc
+
+	hello  chan *apiv1.Hello
+	outbox *outbox
+	acks   *acks
+	inbox  inbox
+	pulse  pulse
+
+	tenure // of the handler alone
+}
+
+func newSession(h *Hub, stream Stream, node *apiv1.Node) *session {
+	s := &session{
+		hub: h, log: h.log.With("node", node.Name), stream: stream, node: node,
+		hello: make(chan *apiv1.Hello, 1), outbox: newOutbox(), acks: newAcks(),
+	}
+	s.ctx, s.end = context.WithCancelCause(stream.Context())
+	return s
+}
+
+// run serves the stream and says why it ended.
+func (s *session) run() error {
+	defer s.end(nil)
+	defer context.AfterFunc(s.hub.ctx, func() { s.end(context.Cause(s.hub.ctx)) })()
+	s.pulse.start(func() { s.end(errSilent) })
+	defer s.pulse.stop()
+	s.begin(s.receive)
+	hello, err := s.introduced()
+	if err != nil {
+		return err
+	}
+	s.hub.enter(s)
+	defer s.hub.leave(s)
+	s.outbox.fill(func(o *outbox) { o.welcome = s.welcome() })
+	s.begin(func() error { return s.outbox.send(s.ctx, s.stream.Send) })
+	s.begin(func() error { return s.feed(hello.GetSliceVersion()) })
+	s.log.Info("agent connected", "version", hello.GetVersion(), "slice", hello.GetSliceVersion())
+	s.end(s.hold(hello))
+	return s.conclude(context.Cause(s.ctx))
+}
+
+// begin runs a part of the session, whose end is the end of all. The receiver
+// and the sender may be blocked until the handler has returned, so that it is
+// the hub that waits for them.
+func (s *session) begin(part func() error) {
+	s.hub.running.Go(func() { s.end(part()) })
+}
+
+// introduced waits for the agent's Hello and checks it.
+func (s *session) introduced() (*apiv1.Hello, error) {
+	select {
+	case hello := <-s.hello:
+		return hello, s.check(hello)
+	case <-s.ctx.Done():
+		return nil, context.Cause(s.ctx)
+	}
+}
+
+func (s *session) check(hello *apiv1.Hello) error {
+	cluster := s.hub.cfg.Replica.Local().Cluster(nil)
+	if hello.GetClusterId() != cluster.GetId() {
+		return status.Errorf(codes.FailedPrecondition, "this host is of mesh %s, and server %s is of mesh %s (%s): let the host leave its mesh and join this one, or correct its servers",
+			hello.GetClusterId(), s.hub.cfg.ServerName, cluster.GetId(), cluster.GetName())
+	}
+	return nil
+}
+
+func (s *session) welcome() *apiv1.Welcome {
+	w := &apiv1.Welcome{Server: s.hub.cfg.ServerName}
+	for _, server := range s.hub.cfg.Replica.Local().Servers(nil) {
+		w.Servers = append(w.Servers, server.Address)
+	}
+	return w
+}
+
+// receive takes the agent's messages until the stream breaks. None of them
+// makes it wait, so that a heartbeat is always heard.
+func (s *session) receive() error {
+	greeted := false
+	for {
+		m, err := s.stream.Recv()
+		if err != nil {
+			return fmt.Errorf("receiving from the agent: %w", err)
+		}
+		s.pulse.beat()
+		if hello := m.GetHello(); (hello != nil) == greeted {
+			return status.Error(codes.InvalidArgument, "a stream begins with one hello")
+		} else if hello != nil {
+			greeted = true
+			s.hello <- hello
+			continue
+		}
+		if err := s.handle(m); err != nil {
+			return err
+		}
+	}
+}
+
+func (s *session) handle(m *apiv1.AgentMessage) error {
+	switch m := m.GetMessage().(type) {
+	case *apiv1.AgentMessage_Heartbeat:
+		s.outbox.fill(func(o *outbox) { o.beat = true })
+	case *apiv1.AgentMessage_Registrations:
+		s.inbox.put(m.Registrations)
+	case *apiv1.AgentMessage_Ack:
+		s.acks.take(m.Ack)
+	case *apiv1.AgentMessage_Goodbye:
+		return errGoodbye
+	}
+	return nil // and what newer agents may say
+}
+
+// feed keeps the agent's slice up to date. At most one update is on its way;
+// the next has everything since.
+func (s *session) feed(version uint64) error {
+	replica, at := s.hub.cfg.Replica, cursor{version: version}
+	s.awaitIndex(version)
+	for {
+		var ws state.WatchSet
+		u, next := s.hub.builder.update(replica.Local(), &ws, at)
+		if u == nil {
+			if err := ws.Wait(s.ctx); err != nil {
+				return err
+			}
+			sleep(s.ctx, settle)
+			continue
+		}
+		s.outbox.fill(func(o *outbox) { o.slice = u })
+		if err := s.acks.wait(s.ctx, u.Version); err != nil {
+			return err
+		}
+		at = next
+	}
+}
+
+// awaitIndex gives this server a moment to come as far as the agent has come
+// with another one.
+func (s *session) awaitIndex(index uint64) {
+	ctx, cancel := context.WithTimeout(s.ctx, catchUp)
+	defer cancel()
+	for {
+		var ws state.WatchSet
+		if s.hub.cfg.Replica.Local().Index(&ws) >= index || ws.Wait(ctx) != nil {
+			return
+		}
+	}
+}
+
+// A pulse notices that nothing was heard for the length of a lease.
+type pulse struct {
+	mu    sync.Mutex
+	timer *time.Timer
+	last  time.Time
+}
+
+func (p *pulse) start(silent func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.last, p.timer = time.Now(), time.AfterFunc(lease, silent)
+}
+
+func (p *pulse) beat() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.last = time.Now()
+	p.timer.Reset(lease)
+}
+
+func (p *pulse) stop() { p.timer.Stop() }
+
+// left is what remains of the lease.
+func (p *pulse) left() time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return time.Until(p.last.Add(lease))
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
