@@ -18,7 +18,7 @@ const suite = "bookworm"
 var packages = []string{
 	"bind9-dnsutils", "ca-certificates", "curl", "dbus", "iproute2", "iputils-ping",
 	"libnss-myhostname", "libnss-resolve", "libnss-systemd", "libpam-systemd", "nftables", "nginx-light",
-	"polkitd", "procps", "python3-minimal", "systemd", "systemd-resolved", "systemd-sysv", "tcpdump",
+	"polkitd", "procps", "python3", "systemd", "systemd-resolved", "systemd-sysv", "tcpdump",
 }
 
 // hooks shape the tree: hosts get name and machine id at boot, their address
