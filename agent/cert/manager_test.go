@@ -1,0 +1,354 @@
+package cert
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"math/big"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	apiv1 "github.com/meshd/meshd/api/v1"
+	"github.com/meshd/meshd/internal/mesh"
+)
+
+const (
+	hostID = "spiffe://mesh/host/h1"
+	webID  = "spiffe://mesh/svc/web"
+	dbID   = "spiffe://mesh/svc/db"
+)
+
+// A fakeCA signs what it is asked to, unless it is told otherwise.
+type fakeCA struct {
+	key  *ecdsa.PrivateKey
+	cert *x509.Certificate
+
+	mu      sync.Mutex
+	ttl     time.Duration
+	err     error             // of every call
+	refuse  map[string]string // by service
+	wrong   bool              // signs for another identity
+	asked   []string          // services, in order
+	hostKey []string          // public keys of the host's requests
+}
+
+func newCA(t *testing.T) *fakeCA {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "root"}, IsCA: true, BasicConstraintsValid: true,
+		KeyUsage: x509.KeyUsageCertSign, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().AddDate(10, 0, 0),
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &fakeCA{key: key, cert: root, ttl: 24 * time.Hour, refuse: map[string]string{}}
+}
+
+func (ca *fakeCA) Sign(_ context.Context, r *apiv1.SignRequest) (*apiv1.SignReply, error) {
+	ca.mu.Lock()
+	defer ca.mu.Unlock()
+	if ca.err != nil {
+		return nil, ca.err
+	}
+	reply := &apiv1.SignReply{}
+	for _, c := range r.GetRequests() {
+		reply.Certificates = append(reply.Certificates, ca.answer(c))
+	}
+	return reply, nil
+}
+
+func (ca *fakeCA) answer(c *apiv1.CertificateRequest) *apiv1.Certificate {
+	ca.asked = append(ca.asked, c.GetService())
+	csr, err := x509.ParseCertificateRequest(c.GetCsr())
+	if err != nil || csr.CheckSignature() != nil {
+		return &apiv1.Certificate{Error: "bad request"}
+	}
+	if reason := ca.refuse[c.GetService()]; reason != "" {
+		return &apiv1.Certificate{Error: reason}
+	}
+	identity := mesh.ServiceIdentity("mesh", c.GetService())
+	if c.GetService() == "" {
+		identity = mesh.HostIdentity("mesh", "h1")
+		der, _ := x509.MarshalPKIXPublicKey(csr.PublicKey)
+		ca.hostKey = append(ca.hostKey, string(der))
+	}
+	if ca.wrong {
+		identity.Name = "other"
+	}
+	return &apiv1.Certificate{Chain: ca.issue(identity, csr.PublicKey)}
+}
+
+func (ca *fakeCA) issue(identity mesh.Identity, key any) [][]byte {
+	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()), URIs: []*url.URL{identity.URL()},
+		NotBefore: time.Now().Add(-5 * time.Minute), NotAfter: time.Now().Add(ca.ttl),
+	}, ca.cert, key, ca.key)
+	if err != nil {
+		panic(err)
+	}
+	return [][]byte{der, ca.cert.Raw}
+}
+
+func (ca *fakeCA) set(f func()) {
+	ca.mu.Lock()
+	defer ca.mu.Unlock()
+	f()
+}
+
+// requests gives the services that were asked for since the last call.
+func (ca *fakeCA) requests() []string {
+	ca.mu.Lock()
+	defer ca.mu.Unlock()
+	asked := slices.Sorted(slices.Values(ca.asked))
+	ca.asked = nil
+	return asked
+}
+
+// join gives a host its first certificate.
+func join(t *testing.T, ca *fakeCA) (dir string) {
+	t.Helper()
+	dir = filepath.Join(t.TempDir(), "certs")
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	host := mesh.HostIdentity("mesh", "h1")
+	if err := Save(dir, host, key, ca.issue(host, key.Public())); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func open(t *testing.T, dir string, ca *fakeCA) *Manager {
+	t.Helper()
+	m, err := Open(Config{Dir: dir, TrustDomain: "mesh", Host: "h1", Signer: ca, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.SetRoots([][]byte{ca.cert.Raw}); err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// bubble runs a test of a manager and its authority in fake time.
+func bubble(t *testing.T, test func(t *testing.T, m *Manager, ca *fakeCA)) {
+	synctest.Test(t, func(t *testing.T) {
+		ca := newCA(t)
+		m := open(t, join(t, ca), ca)
+		m.Start()
+		test(t, m, ca)
+		m.Stop()
+	})
+}
+
+// valid checks that the manager gives certificates of these identities, good
+// now, and no others.
+func valid(t *testing.T, m *Manager, ids ...string) {
+	t.Helper()
+	for _, id := range []string{hostID, webID, dbID} {
+		c := m.Certificate(id)
+		switch want := slices.Contains(ids, id); {
+		case want && (c == nil || time.Now().After(c.Leaf.NotAfter) || c.Leaf.URIs[0].String() != id):
+			t.Errorf("no valid certificate of %s", id)
+		case !want && c != nil:
+			t.Errorf("there is a certificate of %s", id)
+		}
+	}
+}
+
+func TestServices(t *testing.T) {
+	bubble(t, func(t *testing.T, m *Manager, ca *fakeCA) {
+		valid(t, m, hostID)
+		m.SetServices([]string{"web", "db"})
+		synctest.Wait()
+		valid(t, m, hostID, webID, dbID)
+		if diff := cmp.Diff([]string{"db", "web"}, ca.requests()); diff != "" {
+			t.Errorf("asked for (-want +got)\n%s", diff)
+		}
+		if n := len(m.Certificate(webID).Certificate); n != 1 {
+			t.Errorf("%d certificates are shown, want the leaf without the root", n)
+		}
+		m.SetServices([]string{"web"})
+		synctest.Wait()
+		valid(t, m, hostID, webID)
+		if _, err := os.Stat(filepath.Join(m.cfg.Dir, "svc-db.pem")); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("the key of a service that is gone: %v", err)
+		}
+		if len(ca.requests()) != 0 {
+			t.Error("asked again for what it has")
+		}
+	})
+}
+
+// A week goes by; certificates are renewed at about two thirds of their lives.
+func TestRenewal(t *testing.T) {
+	bubble(t, func(t *testing.T, m *Manager, ca *fakeCA) {
+		m.SetServices([]string{"web"})
+		synctest.Wait()
+		first := m.Certificate(webID)
+		for range 7 * 24 {
+			time.Sleep(time.Hour)
+			valid(t, m, hostID, webID)
+		}
+		if n := len(ca.requests()); n < 20 || n > 26 {
+			t.Errorf("%d certificates in a week, want about 21", n)
+		}
+		if now := m.Certificate(webID); first.Leaf.PublicKey.(*ecdsa.PublicKey).Equal(now.Leaf.PublicKey) {
+			t.Error("a service kept its key")
+		}
+		if len(slices.Compact(slices.Clone(ca.hostKey))) != 1 {
+			t.Error("the host changed its key, by which servers know it")
+		}
+	})
+}
+
+// Servers are away: what is there is used until it ends, and renewed as soon as
+// they are back.
+func TestRenewalThroughOutage(t *testing.T) {
+	bubble(t, func(t *testing.T, m *Manager, ca *fakeCA) {
+		m.SetServices([]string{"web"})
+		synctest.Wait()
+		ca.set(func() { ca.err = errors.New("nobody there") })
+		time.Sleep(23 * time.Hour)
+		valid(t, m, hostID, webID)
+		if s := m.States(); s[0].Problem == "" || s[0].NotAfter.IsZero() {
+			t.Errorf("state %+v", s[0])
+		}
+		ca.set(func() { ca.err = nil })
+		time.Sleep(maxDelay)
+		synctest.Wait()
+		if left := time.Until(m.Certificate(webID).Leaf.NotAfter); left < 23*time.Hour {
+			t.Errorf("a certificate with %v left", left)
+		}
+		if s := m.States(); s[0].Problem != "" {
+			t.Errorf("state %+v", s[0])
+		}
+	})
+}
+
+func TestRefusal(t *testing.T) {
+	bubble(t, func(t *testing.T, m *Manager, ca *fakeCA) {
+		ca.set(func() { ca.refuse["db"] = "not registered" })
+		m.SetServices([]string{"web", "db"})
+		synctest.Wait()
+		valid(t, m, hostID, webID)
+		time.Sleep(time.Hour)
+		if n := len(ca.requests()); n < 60 || n > 150 {
+			t.Errorf("asked %d times in an hour", n)
+		}
+		ca.set(func() { delete(ca.refuse, "db") })
+		time.Sleep(maxDelay)
+		synctest.Wait()
+		valid(t, m, hostID, webID, dbID)
+	})
+}
+
+func TestWrongAnswers(t *testing.T) {
+	bubble(t, func(t *testing.T, m *Manager, ca *fakeCA) {
+		f := func(name string, change, back func(), problem string) {
+			t.Helper()
+			ca.set(change)
+			m.SetServices([]string{"web"})
+			synctest.Wait()
+			valid(t, m, hostID)
+			if s := m.States(); !strings.Contains(s[1].Problem, problem) {
+				t.Errorf("%s: problem %q", name, s[1].Problem)
+			}
+			ca.set(back)
+			m.SetServices(nil)
+		}
+		f("another identity", func() { ca.wrong = true }, func() { ca.wrong = false }, "for [spiffe://mesh/svc/other] and not for")
+		f("expired", func() { ca.ttl = -time.Minute }, func() { ca.ttl = 24 * time.Hour }, "set the clock")
+		stranger, key, cert := newCA(t), ca.key, ca.cert
+		f("another authority", func() { ca.key, ca.cert = stranger.key, stranger.cert }, func() { ca.key, ca.cert = key, cert }, "not of this mesh")
+	})
+}
+
+func TestReopen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ca := newCA(t)
+		dir := join(t, ca)
+		m := open(t, dir, ca)
+		m.SetServices([]string{"web"})
+		m.Start()
+		synctest.Wait()
+		m.Stop()
+		valid(t, m, hostID, webID)
+		ca.requests()
+
+		ca.err = errors.New("nobody there")
+		m = open(t, dir, ca)
+		m.SetServices([]string{"web", "db"})
+		valid(t, m, hostID, webID)
+	})
+}
+
+func TestOpenRefuses(t *testing.T) {
+	ca := newCA(t)
+	f := func(name string, damage func(path string) error, want string) {
+		t.Helper()
+		dir := join(t, ca)
+		if err := damage(filepath.Join(dir, "host-h1.pem")); err != nil {
+			t.Fatal(err)
+		}
+		_, err := Open(Config{Dir: dir, TrustDomain: "mesh", Host: "h1", Signer: ca, Logger: slog.New(slog.DiscardHandler)})
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", name, err, want)
+		}
+	}
+	f("missing", os.Remove, "no such file")
+	f("readable by others", func(p string) error { return os.Chmod(p, 0o640) }, "chmod 600 ")
+	f("empty", func(p string) error { return os.Truncate(p, 0) }, "no private key")
+	f("of another host", func(p string) error { return os.Rename(p, filepath.Join(filepath.Dir(p), "x.pem")) }, "no such file")
+}
+
+func TestSetRoots(t *testing.T) {
+	ca := newCA(t)
+	m := open(t, join(t, ca), ca)
+	before := m.Roots()
+	if m.SetRoots(nil) == nil || m.SetRoots([][]byte{{1}}) == nil {
+		t.Error("roots that are none were taken")
+	}
+	if m.Roots() != before {
+		t.Error("the roots changed")
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	f.Add([]byte("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"))
+	f.Add([]byte("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		key, chain, err := decode(b)
+		if err != nil {
+			return
+		}
+		if _, err := assemble(mesh.HostIdentity("mesh", "h1"), key, chain); err == nil {
+			t.Error("a certificate out of nothing")
+		}
+	})
+}
