@@ -1,0 +1,87 @@
+package state
+
+import (
+	"google.golang.org/protobuf/proto"
+
+	apiv1 "github.com/meshd/meshd/api/v1"
+	"github.com/meshd/meshd/internal/mesh"
+	"github.com/meshd/meshd/store/command"
+)
+
+// setInstances ignores removals of instances that are gone already: the change
+// was worked out from a state that may have been a little older.
+func (w *writer) setInstances(c *command.SetInstances) error {
+	node, err := w.needNode(c.NodeId)
+	if err != nil {
+		return err
+	}
+	named := map[string]bool{}
+	for _, i := range c.Put {
+		if err := checkInstance(node, i, named); err != nil {
+			return err
+		}
+	}
+	for _, id := range c.Remove {
+		if named[id] {
+			return invalid("instance %q of host %q is both put and removed", id, node.Name)
+		}
+	}
+	for _, i := range c.Put {
+		w.putInstance(node.Id, i)
+	}
+	for _, id := range c.Remove {
+		w.removeInstance(node.Id, id)
+	}
+	return nil
+}
+
+// checkInstance checks one instance of a host and adds its id to those named.
+func checkInstance(node *apiv1.Node, i *apiv1.Instance, named map[string]bool) error {
+	if err := checkID("instance", i.GetId()); err != nil {
+		return errorIn(err, "host %q", node.Name)
+	}
+	if named[i.Id] {
+		return invalid("instance %q of host %q is there twice", i.Id, node.Name)
+	}
+	named[i.Id] = true
+	if i.NodeId != "" && i.NodeId != node.Id {
+		return invalid("instance %q is of host %s and was sent by %s", i.Id, i.NodeId, node.Id)
+	}
+	if err := mesh.CheckName(i.Service); err != nil {
+		return errorIn(err, "service of instance %q of host %q", i.Id, node.Name)
+	}
+	if err := checkPort(i.Port); err != nil {
+		return errorIn(err, "instance %q of host %q", i.Id, node.Name)
+	}
+	if !matches(node.AllowedServices, i.Service) {
+		return refuse(command.Refusal_REFUSAL_TOKEN, "host %q may not run the service %q, only %q, as its join token said: let it join again with a token that allows the service", node.Name, i.Service, node.AllowedServices)
+	}
+	return nil
+}
+
+func (w *writer) putInstance(nodeID string, i *apiv1.Instance) {
+	i = proto.CloneOf(i)
+	i.NodeId = nodeID
+	i.CreateIndex, i.ModifyIndex = w.index, w.index
+	if known := w.instance(nodeID, i.Id); known != nil {
+		i.CreateIndex, i.ModifyIndex = known.CreateIndex, known.ModifyIndex
+		if proto.Equal(i, known) {
+			return
+		}
+		i.ModifyIndex = w.index
+		w.touch(known.Service)
+	}
+	w.put(instanceTable, i)
+	w.touch(i.Service)
+}
+
+func (w *writer) removeInstance(nodeID, id string) {
+	if i := w.instance(nodeID, id); i != nil {
+		w.remove(instanceTable, i)
+		w.touch(i.Service)
+	}
+}
+
+func (w *writer) instance(nodeID, id string) *apiv1.Instance {
+	return first[*apiv1.Instance](&w.Txn, nil, instanceTable, byID, text(nodeID, id))
+}

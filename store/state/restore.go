@@ -1,0 +1,207 @@
+package state
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+
+	"github.com/hashicorp/go-memdb"
+	"google.golang.org/protobuf/proto"
+
+	apiv1 "github.com/meshd/meshd/api/v1"
+)
+
+// maxRecord is the most bytes that a record may have.
+const maxRecord = 64 << 20
+
+// Restore puts the state that a snapshot holds in place of the present one and
+// wakes every watch on that. All of the snapshot is read and checked before
+// anything changes; after an error the state is as it was.
+func (db *DB) Restore(r io.Reader) error {
+	mem, err := readSnapshot(r)
+	if err != nil {
+		return fmt.Errorf("restoring the state from a snapshot: %w", err)
+	}
+	old := db.current.Swap(&tables{mem: mem, replaced: make(chan struct{})})
+	close(old.replaced)
+	return nil
+}
+
+func readSnapshot(r io.Reader) (*memdb.MemDB, error) {
+	in := &recordReader{in: bufio.NewReader(r), hash: sha256.New()}
+	index, err := in.header()
+	if err != nil {
+		return nil, err
+	}
+	mem := newTables()
+	b := &builder{Txn: Txn{txn: mem.Txn(true)}, schema: mem.DBSchema()}
+	for n := 1; ; n++ {
+		record, err := in.record()
+		if err != nil {
+			return nil, fmt.Errorf("record %d: %w", n, err)
+		}
+		if record == nil {
+			break
+		}
+		if err := b.add(record); err != nil {
+			return nil, fmt.Errorf("record %d: %w", n, err)
+		}
+	}
+	if err := in.finish(); err != nil {
+		return nil, err
+	}
+	if err := b.check(); err != nil {
+		return nil, err
+	}
+	mustDo(b.txn.Insert(markTable, mark{appliedMark, index}))
+	b.txn.Commit()
+	return mem, nil
+}
+
+// A builder fills empty tables with rows.
+type builder struct {
+	Txn
+	schema *memdb.DBSchema
+}
+
+func (b *builder) add(r *Record) error {
+	switch row := r.Row.(type) {
+	case *Record_Cluster:
+		return b.insert(clusterTable, row.Cluster)
+	case *Record_Authority:
+		return b.insert(authorityTable, row.Authority)
+	case *Record_Server:
+		return b.insert(serverTable, row.Server)
+	case *Record_Node:
+		return b.insert(nodeTable, row.Node)
+	case *Record_Service:
+		return b.insert(serviceTable, row.Service)
+	case *Record_Instance:
+		return b.insert(instanceTable, row.Instance)
+	case *Record_Resource:
+		return b.insert(resourceTable, row.Resource)
+	case *Record_Token:
+		return b.insert(tokenTable, row.Token)
+	case *Record_RemovedNode:
+		return b.insert(removedTable, row.RemovedNode)
+	case *Record_Marks:
+		mustDo(b.txn.Insert(markTable, mark{meshMark, row.Marks.MeshIndex}))
+		mustDo(b.txn.Insert(markTable, mark{forgottenMark, row.Marks.ForgottenIndex}))
+		return nil
+	}
+	return errors.New("it is of a kind that this version of meshd does not know: a newer one wrote the snapshot, so update this server")
+}
+
+// insert refuses a row that has a name, or another unique thing, of a row that
+// is there: the tables would keep parts of both.
+func (b *builder) insert(table string, row proto.Message) error {
+	for name, index := range b.schema.Tables[table].Indexes {
+		if !index.Unique {
+			continue
+		}
+		_, key, err := index.Indexer.(memdb.SingleIndexer).FromObject(row)
+		mustDo(err)
+		if other, err := b.txn.First(table, name, key); err != nil || other != nil {
+			return fmt.Errorf("there are two rows of table %s with the same %s %q", table, name, key)
+		}
+	}
+	mustDo(b.txn.Insert(table, row))
+	return nil
+}
+
+// check makes sure that what rows refer to is there.
+func (b *builder) check() error {
+	for _, i := range all[*apiv1.Instance](&b.Txn, nil, instanceTable) {
+		if b.Node(nil, i.NodeId) == nil {
+			return fmt.Errorf("instance %q is on the host %q, which is not there", i.Id, i.NodeId)
+		}
+		if b.Service(nil, i.Service) == nil {
+			return fmt.Errorf("instance %q is of the service %q, which is not there", i.Id, i.Service)
+		}
+	}
+	for _, r := range b.Resources(nil, "") {
+		if s := serviceOf(r); s != "" && b.Service(nil, s) == nil {
+			return fmt.Errorf("resource %q is about the service %q, which is not there", r.Name, s)
+		}
+	}
+	return nil
+}
+
+var errCutShort = errors.New("the snapshot is cut short")
+
+type recordReader struct {
+	in   *bufio.Reader
+	hash hash.Hash
+}
+
+func (r *recordReader) header() (index uint64, err error) {
+	b, err := r.read(headerLen)
+	if err != nil {
+		return 0, err
+	}
+	if string(b[:8]) != snapshotMagic {
+		return 0, errors.New("this is no snapshot of meshd's state")
+	}
+	if format := binary.BigEndian.Uint32(b[8:]); format != snapshotFormat {
+		return 0, fmt.Errorf("it has format %d, this version of meshd knows only format %d: a newer one wrote it, so update this server", format, snapshotFormat)
+	}
+	return binary.BigEndian.Uint64(b[12:]), nil
+}
+
+// record gives the next record, nil at the end.
+func (r *recordReader) record() (*Record, error) {
+	b, err := r.read(4)
+	if err != nil {
+		return nil, err
+	}
+	n := binary.BigEndian.Uint32(b)
+	if n == 0 {
+		return nil, nil
+	}
+	if n > maxRecord {
+		return nil, fmt.Errorf("it says it has %d bytes, and %d is the most", n, maxRecord)
+	}
+	if b, err = r.read(int64(n)); err != nil {
+		return nil, err
+	}
+	record := &Record{}
+	if err := proto.Unmarshal(b, record); err != nil {
+		return nil, fmt.Errorf("it cannot be decoded: %w", err)
+	}
+	return record, nil
+}
+
+// finish checks the hash, and that nothing comes after it.
+func (r *recordReader) finish() error {
+	want := r.hash.Sum(nil)
+	got, err := r.read(sha256.Size)
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(got, want) {
+		return errors.New("the snapshot is damaged: its hash does not match")
+	}
+	if _, err := r.in.ReadByte(); err != io.EOF {
+		return errors.New("the snapshot is damaged: something follows its end")
+	}
+	return nil
+}
+
+// read takes memory only for what is really there, whatever a length says.
+func (r *recordReader) read(n int64) ([]byte, error) {
+	var b bytes.Buffer
+	_, err := io.CopyN(&b, r.in, n)
+	if err == io.EOF {
+		return nil, errCutShort
+	}
+	if err != nil {
+		return nil, err
+	}
+	r.hash.Write(b.Bytes())
+	return b.Bytes(), nil
+}

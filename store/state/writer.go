@@ -1,0 +1,110 @@
+package state
+
+import (
+	"fmt"
+
+	"google.golang.org/protobuf/proto"
+
+	apiv1 "github.com/meshd/meshd/api/v1"
+	"github.com/meshd/meshd/store/command"
+)
+
+// A writer applies one command. It reads what it has written.
+type writer struct {
+	Txn
+	index  uint64 // of the command
+	result *command.Result
+}
+
+func (w *writer) apply(msg proto.Message) error {
+	if c, ok := msg.(*command.InitCluster); ok {
+		return w.initCluster(c)
+	}
+	if msg != nil && w.Cluster(nil) == nil {
+		return refuse(command.Refusal_REFUSAL_NOT_INITIALIZED, "there is no mesh yet: meshd init makes one")
+	}
+	switch c := msg.(type) {
+	case *command.PutServer:
+		return w.putServer(c)
+	case *command.RemoveServer:
+		return w.removeServer(c)
+	case *command.PutNode:
+		return w.putNode(c)
+	case *command.TakeLease:
+		return w.takeLease(c)
+	case *command.EndLease:
+		return w.endLease(c)
+	case *command.RemoveNode:
+		return w.removeNode(c)
+	case *command.SetInstances:
+		return w.setInstances(c)
+	case *command.SetResources:
+		return w.setResources(c)
+	case *command.PutToken:
+		return w.putToken(c)
+	case *command.RemoveToken:
+		return w.removeToken(c)
+	case *command.PutAuthority:
+		return w.putAuthority(c)
+	}
+	return refuse(command.Refusal_REFUSAL_UNKNOWN_ENTRY, "this server does not know what the log entry asks for: a newer version of meshd wrote it, so update this server")
+}
+
+func (w *writer) commit() {
+	w.setMark(appliedMark)
+	w.txn.Commit()
+}
+
+func (w *writer) setMark(name string) { w.put(markTable, mark{name, w.index}) }
+
+func (w *writer) put(table string, row any) { mustDo(w.txn.Insert(table, row)) }
+
+func (w *writer) remove(table string, row any) { mustDo(w.txn.Delete(table, row)) }
+
+// touch notes that what a slice of the service shows has changed. A service
+// that is new to the catalogue gets its place in it.
+func (w *writer) touch(service string) {
+	s := proto.CloneOf(w.Service(nil, service))
+	if s == nil {
+		s = &apiv1.ServiceIndex{Name: service, Vip: w.nextVIP(), CreateIndex: w.index}
+	}
+	if s.ModifyIndex == w.index {
+		return
+	}
+	s.ModifyIndex = w.index
+	w.put(serviceTable, s)
+}
+
+// nextVIP works because no service ever leaves the catalogue.
+func (w *writer) nextVIP() uint32 {
+	last, err := w.txn.Last(serviceTable, byVIP)
+	mustDo(err)
+	if last == nil {
+		return 1
+	}
+	return last.(*apiv1.ServiceIndex).Vip + 1
+}
+
+// touchServicesOn touches the services that have instances on a node.
+func (w *writer) touchServicesOn(nodeID string) {
+	for _, i := range w.NodeInstances(nil, nodeID) {
+		w.touch(i.Service)
+	}
+}
+
+// A refusal is an error that says why a command was not carried out.
+type refusal struct {
+	kind     command.Refusal
+	message  string
+	problems []*apiv1.Problem
+}
+
+func (r *refusal) Error() string { return r.message }
+
+func refuse(kind command.Refusal, format string, args ...any) error {
+	return &refusal{kind: kind, message: fmt.Sprintf(format, args...)}
+}
+
+func invalid(format string, args ...any) error {
+	return refuse(command.Refusal_REFUSAL_INVALID, format, args...)
+}
