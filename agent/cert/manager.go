@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -17,6 +18,7 @@ import (
 
 	apiv1 "github.com/meshd/meshd/api/v1"
 	"github.com/meshd/meshd/internal/mesh"
+	"github.com/meshd/meshd/internal/pki"
 )
 
 // A Signer has certificates made. It may block until a server can be reached.
@@ -94,16 +96,12 @@ func (m *Manager) Roots() *x509.CertPool { return m.roots.Load() }
 // SetRoots replaces the trust anchors by the certificates given in DER. It
 // changes nothing when one of them cannot be read, or there are none.
 func (m *Manager) SetRoots(der [][]byte) error {
-	pool := x509.NewCertPool()
-	for _, d := range der {
-		root, err := x509.ParseCertificate(d)
-		if err != nil {
-			return fmt.Errorf("reading the mesh's root certificates: %w", err)
-		}
-		pool.AddCert(root)
-	}
 	if len(der) == 0 {
-		return fmt.Errorf("the mesh's root certificates are missing")
+		return errors.New("the mesh's root certificates are missing")
+	}
+	pool, err := pki.Pool(der...)
+	if err != nil {
+		return err
 	}
 	m.roots.Store(pool)
 	return nil

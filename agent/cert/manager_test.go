@@ -3,15 +3,10 @@ package cert
 import (
 	"context"
 	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"errors"
 	"io/fs"
 	"log/slog"
-	"math/big"
-	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -25,6 +20,7 @@ import (
 
 	apiv1 "github.com/meshd/meshd/api/v1"
 	"github.com/meshd/meshd/internal/mesh"
+	"github.com/meshd/meshd/internal/pki"
 )
 
 const (
@@ -35,11 +31,10 @@ const (
 
 // A fakeCA signs what it is asked to, unless it is told otherwise.
 type fakeCA struct {
-	key  *ecdsa.PrivateKey
-	cert *x509.Certificate
-
 	mu      sync.Mutex
+	issuer  *pki.Issuer
 	ttl     time.Duration
+	ago     time.Duration     // how far its clock is behind
 	err     error             // of every call
 	refuse  map[string]string // by service
 	wrong   bool              // signs for another identity
@@ -49,23 +44,22 @@ type fakeCA struct {
 
 func newCA(t *testing.T) *fakeCA {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	now := time.Now().Add(-100 * time.Hour)
+	rootKey, err1 := pki.NewKey()
+	key, err2 := pki.NewKey()
+	root, err3 := pki.NewRoot("mesh", rootKey, now)
+	if err := errors.Join(err1, err2, err3); err != nil {
+		t.Fatal(err)
+	}
+	issuing, err := pki.NewIssuing(root, rootKey, "mesh", &key.PublicKey, now)
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "root"}, IsCA: true, BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageCertSign, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().AddDate(10, 0, 0),
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	issuer, err := pki.NewIssuer(root.Raw, issuing.Raw, key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	root, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &fakeCA{key: key, cert: root, ttl: 24 * time.Hour, refuse: map[string]string{}}
+	return &fakeCA{issuer: issuer, ttl: 24 * time.Hour, refuse: map[string]string{}}
 }
 
 func (ca *fakeCA) Sign(_ context.Context, r *apiv1.SignRequest) (*apiv1.SignReply, error) {
@@ -83,34 +77,25 @@ func (ca *fakeCA) Sign(_ context.Context, r *apiv1.SignRequest) (*apiv1.SignRepl
 
 func (ca *fakeCA) answer(c *apiv1.CertificateRequest) *apiv1.Certificate {
 	ca.asked = append(ca.asked, c.GetService())
-	csr, err := x509.ParseCertificateRequest(c.GetCsr())
-	if err != nil || csr.CheckSignature() != nil {
-		return &apiv1.Certificate{Error: "bad request"}
-	}
 	if reason := ca.refuse[c.GetService()]; reason != "" {
 		return &apiv1.Certificate{Error: reason}
 	}
 	identity := mesh.ServiceIdentity("mesh", c.GetService())
 	if c.GetService() == "" {
 		identity = mesh.HostIdentity("mesh", "h1")
-		der, _ := x509.MarshalPKIXPublicKey(csr.PublicKey)
-		ca.hostKey = append(ca.hostKey, string(der))
 	}
 	if ca.wrong {
 		identity.Name = "other"
 	}
-	return &apiv1.Certificate{Chain: ca.issue(identity, csr.PublicKey)}
-}
-
-func (ca *fakeCA) issue(identity mesh.Identity, key any) [][]byte {
-	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), URIs: []*url.URL{identity.URL()},
-		NotBefore: time.Now().Add(-5 * time.Minute), NotAfter: time.Now().Add(ca.ttl),
-	}, ca.cert, key, ca.key)
+	chain, err := ca.issuer.IssueLeaf(c.GetCsr(), identity, ca.ttl, time.Now().Add(-ca.ago))
 	if err != nil {
-		panic(err)
+		return &apiv1.Certificate{Error: err.Error()}
 	}
-	return [][]byte{der, ca.cert.Raw}
+	if c.GetService() == "" {
+		leaf, _ := x509.ParseCertificate(chain[0])
+		ca.hostKey = append(ca.hostKey, string(leaf.RawSubjectPublicKeyInfo))
+	}
+	return &apiv1.Certificate{Chain: chain}
 }
 
 func (ca *fakeCA) set(f func()) {
@@ -132,14 +117,18 @@ func (ca *fakeCA) requests() []string {
 func join(t *testing.T, ca *fakeCA) (dir string) {
 	t.Helper()
 	dir = filepath.Join(t.TempDir(), "certs")
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	key, err := pki.NewKey()
 	if err != nil {
 		t.Fatal(err)
 	}
-	host := mesh.HostIdentity("mesh", "h1")
-	if err := Save(dir, host, key, ca.issue(host, key.Public())); err != nil {
+	csr, err := pki.NewCSR(key)
+	if err != nil {
 		t.Fatal(err)
 	}
+	if err := Save(dir, mesh.HostIdentity("mesh", "h1"), key, ca.answer(&apiv1.CertificateRequest{Csr: csr}).GetChain()); err != nil {
+		t.Fatal(err)
+	}
+	ca.requests()
 	return dir
 }
 
@@ -149,7 +138,7 @@ func open(t *testing.T, dir string, ca *fakeCA) *Manager {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := m.SetRoots([][]byte{ca.cert.Raw}); err != nil {
+	if err := m.SetRoots([][]byte{ca.issuer.Root.Raw}); err != nil {
 		t.Fatal(err)
 	}
 	return m
@@ -190,8 +179,8 @@ func TestServices(t *testing.T) {
 		if diff := cmp.Diff([]string{"db", "web"}, ca.requests()); diff != "" {
 			t.Errorf("asked for (-want +got)\n%s", diff)
 		}
-		if n := len(m.Certificate(webID).Certificate); n != 1 {
-			t.Errorf("%d certificates are shown, want the leaf without the root", n)
+		if n := len(m.Certificate(webID).Certificate); n != 2 {
+			t.Errorf("%d certificates are shown, want the leaf and the issuing one without the root", n)
 		}
 		m.SetServices([]string{"web"})
 		synctest.Wait()
@@ -282,10 +271,10 @@ func TestWrongAnswers(t *testing.T) {
 			ca.set(back)
 			m.SetServices(nil)
 		}
-		f("another identity", func() { ca.wrong = true }, func() { ca.wrong = false }, "for [spiffe://mesh/svc/other] and not for")
-		f("expired", func() { ca.ttl = -time.Minute }, func() { ca.ttl = 24 * time.Hour }, "set the clock")
-		stranger, key, cert := newCA(t), ca.key, ca.cert
-		f("another authority", func() { ca.key, ca.cert = stranger.key, stranger.cert }, func() { ca.key, ca.cert = key, cert }, "not of this mesh")
+		f("another identity", func() { ca.wrong = true }, func() { ca.wrong = false }, "for spiffe://mesh/svc/other and not for")
+		f("expired", func() { ca.ago = 48 * time.Hour }, func() { ca.ago = 0 }, "set the clock")
+		stranger, own := newCA(t).issuer, ca.issuer
+		f("another authority", func() { ca.issuer = stranger }, func() { ca.issuer = own }, "not one of this mesh")
 	})
 }
 

@@ -2,8 +2,6 @@ package cert
 
 import (
 	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -11,6 +9,7 @@ import (
 	"time"
 
 	"github.com/meshd/meshd/internal/mesh"
+	"github.com/meshd/meshd/internal/pki"
 )
 
 // An order is one certificate asked for.
@@ -25,21 +24,17 @@ type order struct {
 func newOrder(s *slot) (order, error) {
 	key, err := keyFor(s)
 	if err != nil {
-		return order{}, fmt.Errorf("making a key: %w", err)
+		return order{}, err
 	}
-	// The servers go by what they know of this host, not by names in a request.
-	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
-	if err != nil {
-		return order{}, fmt.Errorf("making a certificate request: %w", err)
-	}
-	return order{s.identity, key, csr}, nil
+	csr, err := pki.NewCSR(key)
+	return order{s.identity, key, csr}, err
 }
 
 func keyFor(s *slot) (*ecdsa.PrivateKey, error) {
 	if s.cert != nil && s.identity.Kind == mesh.KindHost {
 		return s.cert.PrivateKey.(*ecdsa.PrivateKey), nil
 	}
-	return ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	return pki.NewKey()
 }
 
 // fill gives the certificate that the answer to an order holds, if the mesh
@@ -49,21 +44,21 @@ func (m *Manager) fill(o order, chain [][]byte) (*tls.Certificate, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the servers sent what was not asked for: %w", err)
 	}
-	intermediates := x509.NewCertPool()
+	shown := tls.ConnectionState{PeerCertificates: []*x509.Certificate{cert.Leaf}}
 	for _, der := range cert.Certificate[1:] {
-		if c, err := x509.ParseCertificate(der); err == nil {
-			intermediates.AddCert(c)
+		c, err := x509.ParseCertificate(der)
+		if err != nil {
+			return nil, fmt.Errorf("reading a certificate: %w", err)
 		}
+		shown.PeerCertificates = append(shown.PeerCertificates, c)
 	}
-	_, err = cert.Leaf.Verify(x509.VerifyOptions{
-		Roots: m.Roots(), Intermediates: intermediates, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
-	})
+	_, err = pki.VerifyPeer(shown, m.Roots(), m.cfg.TrustDomain)
 	var invalid x509.CertificateInvalidError
 	if errors.As(err, &invalid) && invalid.Reason == x509.Expired {
-		return nil, fmt.Errorf("the certificate is not valid at this host's time, %s: set the clock: %w", time.Now().Format(time.RFC3339), err)
+		return nil, fmt.Errorf("the certificate is not valid at this host's time, %s; set the clock: %w", time.Now().UTC().Format(time.RFC3339), err)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("the certificate is not of this mesh: %w", err)
+		return nil, fmt.Errorf("the new certificate is not one of this mesh: %w", err)
 	}
 	return cert, nil
 }
