@@ -114,6 +114,11 @@ func TestFailuresInARowEject(t *testing.T) {
 	if diff := cmp.Diff([]Event{{Kind: Ejected, Service: "orders", Endpoint: "e1"}}, s.told); diff != "" {
 		t.Error(diff)
 	}
+	s.registry.Each(func(service string, ready, ejected int) {
+		if service != "orders" || ready != 3 || ejected != 1 {
+			t.Errorf("%s: %d ready, %d ejected", service, ready, ejected)
+		}
+	})
 }
 
 func TestSuccessRateEjects(t *testing.T) {

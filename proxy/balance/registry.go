@@ -150,3 +150,27 @@ func (r *Registry) forget(live map[*endpoint]bool) {
 		}
 	}
 }
+
+// Each tells how many endpoints of each service are ready and how many are
+// ejected.
+func (r *Registry) Each(yield func(service string, ready, ejected int)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for service, g := range r.groups {
+		ready, ejected := g.count()
+		yield(service, ready, ejected)
+	}
+}
+
+func (g *group) count() (ready, ejected int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, e := range g.endpoints {
+		if e.breaker.is(closed) {
+			ready++
+		} else {
+			ejected++
+		}
+	}
+	return ready, ejected
+}
