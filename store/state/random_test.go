@@ -1,0 +1,225 @@
+package state
+
+import (
+	"bytes"
+	"fmt"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/testing/protocmp"
+	"pgregory.net/rapid"
+
+	apiv1 "github.com/meshd/meshd/api/v1"
+	"github.com/meshd/meshd/store/command"
+)
+
+// Random commands are applied to two states, which must stay equal byte for
+// byte, and what every command does is held against rules that need no model.
+func TestRandomCommands(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		r := &random{T: t, one: New(), two: New(), vips: map[string]uint32{}}
+		r.step(initCluster())
+		r.step(&command.PutToken{Token: &apiv1.Token{Id: "t0", SecretHash: sum('t'), ExpiresUnix: now + 5, Server: true, Reusable: true}})
+		for _, id := range []string{"n1", "n2"} {
+			r.step(join(id, "vm"+id[1:], "t0"))
+			r.step(lease(id, 1))
+		}
+		t.Repeat(map[string]func(*rapid.T){
+			"command": func(t *rapid.T) { r.T = t; r.step(r.command()) },
+			"restore": func(t *rapid.T) { r.T = t; r.restore() },
+		})
+	})
+}
+
+type random struct {
+	*rapid.T
+	one, two *DB
+	index    uint64
+	vips     map[string]uint32
+}
+
+func (r *random) step(msg proto.Message) {
+	r.index += rapid.Uint64Range(1, 3).Draw(r.T, "index")
+	before := r.one.Read()
+	result := r.one.Apply(r.index, msg)
+	other := r.two.Apply(r.index, proto.Clone(msg))
+	if !proto.Equal(result, other) {
+		r.Fatalf("%v\nbecame  %v\nbecame  %v", msg, result, other)
+	}
+	if !bytes.Equal(snapshot(r.T, r.one), snapshot(r.T, r.two)) {
+		r.Fatalf("after %v the two states differ", msg)
+	}
+	r.checkTouched(before, r.one.Read(), msg)
+	r.checkPlaces()
+	if result.Refusal != 0 {
+		r.checkRefused(before, result)
+	}
+}
+
+// checkTouched holds that a service's index moves exactly when something in its
+// slice has changed.
+func (r *random) checkTouched(before, after *Txn, msg proto.Message) {
+	for _, s := range after.Services(nil) {
+		was := before.Service(nil, s.Name)
+		touched := was == nil || was.ModifyIndex != s.ModifyIndex
+		diff := cmp.Diff(slice(before, s.Name), slice(after, s.Name), protocmp.Transform())
+		if touched != (diff != "" || was == nil) || touched && s.ModifyIndex != r.index {
+			r.Fatalf("after %v service %q is at %d, was at %v, and changed so:\n%s", msg, s.Name, s.ModifyIndex, was, diff)
+		}
+	}
+	for _, n := range after.Nodes(nil) {
+		was := proto.CloneOf(before.Node(nil, n.Id))
+		if was == nil {
+			continue
+		}
+		was.LeaseServer, was.LeaseEpoch = n.LeaseServer, n.LeaseEpoch
+		if moved := was.ModifyIndex != n.ModifyIndex; moved == proto.Equal(was, n) {
+			r.Fatalf("after %v host %v, which was %v", msg, n, was)
+		}
+	}
+}
+
+// slice is all that agents see of a service.
+func slice(t *Txn, service string) (rows []proto.Message) {
+	for _, i := range t.Instances(nil, service) {
+		n := t.Node(nil, i.NodeId)
+		rows = append(rows, i, &apiv1.Node{Id: n.Id, Name: n.Name, Address: n.Address, InboundPort: n.InboundPort, State: n.State})
+	}
+	each(t.Routes(nil, service), func(r *apiv1.Resource) { rows = append(rows, r) })
+	each(t.Policies(nil, service), func(r *apiv1.Resource) { rows = append(rows, r) })
+	if config := t.Resource(nil, "service", service); config != nil {
+		rows = append(rows, config)
+	}
+	return rows
+}
+
+// checkPlaces holds that services have the places 1, 2, 3 and keep them.
+func (r *random) checkPlaces() {
+	services := r.one.Read().Services(nil)
+	taken := map[uint32]bool{}
+	for _, s := range services {
+		if was, ok := r.vips[s.Name]; ok && was != s.Vip {
+			r.Fatalf("%q moved from place %d to %d", s.Name, was, s.Vip)
+		}
+		if s.Vip < 1 || int(s.Vip) > len(services) || taken[s.Vip] {
+			r.Fatalf("%q has place %d of %d", s.Name, s.Vip, len(services))
+		}
+		taken[s.Vip], r.vips[s.Name] = true, s.Vip
+	}
+	if len(services) < len(r.vips) {
+		r.Fatalf("of services %v only %v are left", r.vips, services)
+	}
+}
+
+func (r *random) checkRefused(before *Txn, result *command.Result) {
+	if result.Message == "" || result.Id != "" || result.Changes != nil {
+		r.Fatalf("refused as %v", result)
+	}
+	var was, is []*Record
+	(&Snapshot{before}).records(func(x *Record) { was = append(was, x) })
+	r.one.Snapshot().records(func(x *Record) { is = append(is, x) })
+	if diff := cmp.Diff(was, is, protocmp.Transform()); diff != "" {
+		r.Fatalf("refused (%s), yet changed:\n%s", result.Message, diff)
+	}
+}
+
+func (r *random) restore() {
+	want := snapshot(r.T, r.one)
+	r.one = New()
+	if err := r.one.Restore(bytes.NewReader(want)); err != nil {
+		r.Fatal(err)
+	}
+	if !bytes.Equal(want, snapshot(r.T, r.one)) {
+		r.Fatal("a restored state is written differently")
+	}
+}
+
+func (r *random) command() proto.Message {
+	switch rapid.IntRange(0, 10).Draw(r.T, "command") {
+	case 0:
+		return &command.PutServer{Server: server(r.pick("server", "s1", "s2", "s3")), TokenId: r.token(), TimeUnix: r.time()}
+	case 1:
+		return &command.RemoveServer{Id: r.pick("server", "s1", "s2", "s3")}
+	case 2, 3:
+		n := node(r.nodeID(), r.pick("name", "vm1", "vm2", "vm3"))
+		n.Address = r.pick("address", "10.0.0.9", "10.0.0.8", "nonsense")
+		return &command.PutNode{Node: n, TokenId: r.token(), TimeUnix: r.time()}
+	case 4:
+		c := lease(r.nodeID(), rapid.Uint64Range(0, 6).Draw(r.T, "epoch"))
+		c.ServerId = r.pick("server", "s1", "s2")
+		c.Address = r.pick("address", "10.0.0.9", "10.0.0.8", "")
+		return c
+	case 5:
+		state := rapid.SampledFrom([]apiv1.NodeState{lost, left, alive}).Draw(r.T, "state")
+		return &command.EndLease{NodeId: r.nodeID(), Epoch: rapid.Uint64Range(0, 6).Draw(r.T, "epoch"), State: state}
+	case 6:
+		return &command.RemoveNode{NodeId: r.nodeID()}
+	case 7, 8:
+		return r.setInstances()
+	case 9:
+		return r.setResources()
+	}
+	return r.tokenCommand()
+}
+
+func (r *random) tokenCommand() proto.Message {
+	if rapid.Bool().Draw(r.T, "revoke") {
+		return &command.RemoveToken{Id: r.token()}
+	}
+	return &command.PutToken{Token: &apiv1.Token{
+		Id: r.token(), SecretHash: sum('t'), ExpiresUnix: now + 5,
+		Server: rapid.Bool().Draw(r.T, "for servers"), Reusable: rapid.Bool().Draw(r.T, "reusable"),
+		AllowedServices: rapid.SampledFrom([][]string{nil, {"a*"}, {"b", "c"}}).Draw(r.T, "services"),
+		AllowedNames:    rapid.SampledFrom([][]string{nil, {"vm1", "server-s2"}}).Draw(r.T, "names"),
+	}}
+}
+
+func (r *random) setInstances() *command.SetInstances {
+	c := &command.SetInstances{NodeId: r.nodeID()}
+	for i := range rapid.IntRange(0, 3).Draw(r.T, "put") {
+		x := instance(fmt.Sprintf("i%d", i), r.service())
+		x.Port = rapid.SampledFrom([]uint32{80, 80, 80, 80, 81, 81, 0}).Draw(r.T, "port")
+		c.Put = append(c.Put, x)
+	}
+	if rapid.Bool().Draw(r.T, "remove") {
+		c.Remove = []string{r.pick("id", "i1", "i3", "i4")}
+	}
+	return c
+}
+
+func (r *random) setResources() *command.SetResources {
+	c := &command.SetResources{}
+	for range rapid.IntRange(0, 2).Draw(r.T, "put") {
+		x := rapid.SampledFrom([]*apiv1.Resource{
+			serviceResource(r.service()), route(r.pick("name", "x", "y"), r.service()),
+			policy(r.pick("name", "x", "y"), r.service()), meshResource(rapid.Int64Range(1, 2).Draw(r.T, "ttl")),
+		}).Draw(r.T, "resource")
+		x.Version = rapid.SampledFrom([]uint64{0, 0, 0, r.index}).Draw(r.T, "version")
+		c.Put = append(c.Put, x)
+	}
+	if rapid.Bool().Draw(r.T, "remove") {
+		c.Remove = unset(r.pick("kind", "service", "route", "policy", "mesh"), r.pick("name", "x", "y", "a", "mesh")).Remove
+	}
+	return c
+}
+
+func (r *random) pick(what string, from ...string) string {
+	return rapid.SampledFrom(from).Draw(r.T, what)
+}
+
+func (r *random) nodeID() string { return r.pick("node", "n1", "n1", "n1", "n2", "n2", "n3", "m1") }
+func (r *random) service() string {
+	return r.pick("service", "a", "a", "a", "aa", "aa", "aa", "b", "b", "c", "B")
+}
+func (r *random) token() string { return r.pick("token", "t0", "t0", "t1", "t1", "t2", "t3", "") }
+func (r *random) time() int64   { return now + rapid.Int64Range(0, 6).Draw(r.T, "time") }
+
+func snapshot(t interface{ Fatal(...any) }, db *DB) []byte {
+	var b bytes.Buffer
+	n, err := db.Snapshot().WriteTo(&b)
+	if err != nil || n != int64(b.Len()) {
+		t.Fatal(n, b.Len(), err)
+	}
+	return b.Bytes()
+}
