@@ -11,6 +11,7 @@ import (
 
 	"github.com/meshd/meshd/agent/slice"
 	apiv1 "github.com/meshd/meshd/api/v1"
+	"github.com/meshd/meshd/dns/zone"
 	"github.com/meshd/meshd/proxy/plan"
 )
 
@@ -21,6 +22,7 @@ type Input struct {
 	TrustDomain string
 	Node        string // name of this host
 	NodeID      string
+	Address     netip.Addr   // of this host
 	Loopback    netip.Prefix // range of the services' addresses
 }
 
@@ -28,6 +30,7 @@ type Input struct {
 // is left out of it and told in Problems; the rest is whole.
 type Output struct {
 	Plan     *plan.Plan
+	Zone     zone.Input
 	Problems []string
 }
 
@@ -38,12 +41,11 @@ func Compile(in Input) Output {
 		c.services[name] = c.newService(in.Slice.Services[name])
 	}
 	p := &plan.Plan{Version: in.Slice.Version, TrustDomain: in.TrustDomain, Inbound: map[string]*plan.Inbound{}}
-	for _, name := range slices.Sorted(maps.Keys(c.services)) {
-		s := c.services[name]
+	for _, s := range c.sorted() {
 		p.Outbound = append(p.Outbound, c.listeners(s)...)
 		c.inbound(p, s)
 	}
-	return Output{Plan: p, Problems: c.problems}
+	return Output{Plan: p, Zone: c.zone(), Problems: c.problems}
 }
 
 type compiler struct {
@@ -51,6 +53,13 @@ type compiler struct {
 	services map[string]*service
 	clusters map[string]*plan.Cluster // by SERVICE or SERVICE@SUBSET
 	problems []string
+}
+
+func (c *compiler) sorted() (services []*service) {
+	for _, name := range slices.Sorted(maps.Keys(c.services)) {
+		services = append(services, c.services[name])
+	}
+	return services
 }
 
 func (c *compiler) problem(format string, args ...any) {

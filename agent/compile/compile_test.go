@@ -37,7 +37,7 @@ func golden(t *testing.T, file string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	in := Input{Slice: slice.Empty(), TrustDomain: "mesh", Node: "h1", NodeID: "n1", Loopback: netip.MustParsePrefix("127.128.0.0/24")}
+	in := Input{Slice: slice.Empty(), TrustDomain: "mesh", Node: "h1", NodeID: "n1", Address: netip.MustParseAddr("10.0.0.1"), Loopback: netip.MustParsePrefix("127.128.0.0/24")}
 	in.Slice.Version = 7
 	var plan *txtar.File
 	for i := range archive.Files {
@@ -129,6 +129,7 @@ func readEndpoint(t *testing.T, s *slice.Slice, words []string) {
 	for _, word := range words[3:] {
 		readWord(t, e, word)
 	}
+	s.Nodes[node] = &apiv1.Node{Id: e.NodeId, Name: node, Address: host, State: e.NodeState}
 	service := serviceOf(s, words[0])
 	service.Endpoints = append(service.Endpoints, e)
 }

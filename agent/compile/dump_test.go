@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/meshd/meshd/dns/zone"
 	"github.com/meshd/meshd/proxy/plan"
 )
 
@@ -22,6 +23,7 @@ func dump(out Output) string {
 	for _, name := range slices.Sorted(maps.Keys(out.Plan.Inbound)) {
 		d.inbound(out.Plan.Inbound[name])
 	}
+	d.zone(out.Zone)
 	for _, p := range out.Problems {
 		d.line("problem: %s", p)
 	}
@@ -93,6 +95,19 @@ func (d *dumper) inbound(i *plan.Inbound) {
 		d.line("  policy %s%s%s", p.Name, mark(p.DefaultDeny, "deny"), mark(p.Audit, "audit"))
 		for _, r := range p.Rules {
 			d.line("    %s", showRule(r))
+		}
+	}
+}
+
+func (d *dumper) zone(z zone.Input) {
+	d.line("zone %s serial %d loopback %s", z.Domain, z.Serial, z.Loopback)
+	for _, n := range z.Nodes {
+		d.line("  node %s at %s", n.Name, n.Address)
+	}
+	for _, s := range z.Services {
+		d.line("  service %s at %s", s.Name, s.Virtual)
+		for _, i := range s.Instances {
+			d.line("    %s on %s at %s port %d weight %d %v%s", i.ID, i.Node, i.Address, i.Port, i.Weight, i.Tags, mark(i.Healthy, "healthy"))
 		}
 	}
 }

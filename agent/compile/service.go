@@ -18,9 +18,10 @@ const webPort = 80
 type service struct {
 	*apiv1.ServiceSlice
 	protocol  plan.Protocol
-	declared  bool       // the protocol was; otherwise it is only the default
-	endpoints []endpoint // that can be called, ordered by key
-	ports     []uint16   // of all instances, in order
+	declared  bool              // the protocol was; otherwise it is only the default
+	all       []*apiv1.Endpoint // those of this host as it knows them itself, ordered by key
+	endpoints []endpoint        // that can be called
+	ports     []uint16          // of all instances, in order
 	locals    []*apiv1.Instance
 }
 
@@ -32,9 +33,9 @@ type endpoint struct {
 
 func (c *compiler) newService(slice *apiv1.ServiceSlice) *service {
 	s := &service{ServiceSlice: slice, locals: c.locals(slice.GetName())}
-	all := c.allEndpoints(s)
-	c.protocolOf(s, all)
-	for _, e := range all {
+	s.all = c.allEndpoints(s)
+	c.protocolOf(s)
+	for _, e := range s.all {
 		if port, ok := portOf(e.GetPort()); ok {
 			s.ports = append(s.ports, port)
 		}
@@ -99,7 +100,7 @@ func (c *compiler) allEndpoints(s *service) []*apiv1.Endpoint {
 	}
 	for _, i := range s.locals {
 		all = append(all, &apiv1.Endpoint{
-			Node: c.Node, NodeId: c.NodeID, Id: i.GetId(), Port: i.GetPort(), Protocol: i.GetProtocol(),
+			Node: c.Node, NodeId: c.NodeID, Address: c.Address.String(), Id: i.GetId(), Port: i.GetPort(), Protocol: i.GetProtocol(),
 			Weight: i.GetWeight(), Tags: i.GetTags(), Meta: i.GetMeta(), Health: i.GetHealth(),
 			NodeState: apiv1.NodeState_NODE_STATE_ALIVE,
 		})
@@ -113,13 +114,13 @@ func key(e *apiv1.Endpoint) string { return e.GetNodeId() + "/" + e.GetId() }
 
 // protocolOf decides how the service's bytes are understood: as configured,
 // else as most instances declare.
-func (c *compiler) protocolOf(s *service, all []*apiv1.Endpoint) {
+func (c *compiler) protocolOf(s *service) {
 	if p := s.GetConfig().GetProtocol(); p != 0 {
 		s.protocol, s.declared = protocol(p), true
 		return
 	}
 	votes := map[plan.Protocol]int{}
-	for _, e := range all {
+	for _, e := range s.all {
 		if e.GetProtocol() != 0 {
 			votes[protocol(e.GetProtocol())]++
 			s.declared = true
