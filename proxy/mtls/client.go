@@ -2,9 +2,11 @@ package mtls
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
+
+	"github.com/meshd/meshd/internal/mesh"
+	"github.com/meshd/meshd/internal/pki"
 )
 
 // ErrNoCertificate says that this host has no certificate for an identity.
@@ -20,31 +22,29 @@ type Destination struct {
 // Client is the configuration for one connection to a server, as the bearer of
 // a certificate.
 func Client(source Source, certificate *tls.Certificate, to Destination) *tls.Config {
-	return &tls.Config{
-		MinVersion:   tls.VersionTLS13,
-		Certificates: []tls.Certificate{*certificate},
-		ServerName:   to.ServerName,
-		NextProtos:   []string{to.Protocol},
-		// Certificates have no DNS names: VerifyConnection checks the chain and
-		// the identity instead.
-		InsecureSkipVerify: true,
-		VerifyConnection: func(state tls.ConnectionState) error {
-			return verifyServer(&state, source, to)
-		},
-		DynamicRecordSizingDisabled: true,
-	}
+	c := pki.BaseConfig()
+	c.Certificates = []tls.Certificate{*certificate}
+	c.ServerName = to.ServerName
+	c.NextProtos = []string{to.Protocol}
+	c.VerifyConnection = func(state tls.ConnectionState) error { return verifyServer(state, source, to) }
+	c.DynamicRecordSizingDisabled = true
+	return c
 }
 
-func verifyServer(state *tls.ConnectionState, source Source, to Destination) error {
+func verifyServer(state tls.ConnectionState, source Source, to Destination) error {
 	if state.NegotiatedProtocol != to.Protocol {
 		return fmt.Errorf("the peer speaks %q, not %q", state.NegotiatedProtocol, to.Protocol)
 	}
-	id, err := verify(state, source.Roots(), x509.ExtKeyUsageServerAuth)
+	expected, err := mesh.ParseIdentity(to.Identity)
+	if err != nil {
+		return err
+	}
+	id, err := verify(state, source, expected.TrustDomain)
 	if err != nil {
 		return errPeer{err}
 	}
-	if id.String() != to.Identity {
-		return errPeer{fmt.Errorf("the peer is %s, not %s", id, to.Identity)}
+	if id != expected {
+		return errPeer{fmt.Errorf("the peer is %s, not %s", id, expected)}
 	}
 	return nil
 }

@@ -2,54 +2,21 @@ package mtls
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/meshd/meshd/internal/mesh"
+	"github.com/meshd/meshd/internal/pki"
 )
 
-// verify checks the chain that a peer has shown and returns the identity that
-// it proves. It must run for every connection, resumed or not.
-func verify(state *tls.ConnectionState, roots *x509.CertPool, usage x509.ExtKeyUsage) (mesh.Identity, error) {
-	if len(state.PeerCertificates) == 0 {
-		return mesh.Identity{}, errors.New("the peer showed no certificate")
-	}
-	leaf := state.PeerCertificates[0]
-	options := x509.VerifyOptions{
-		Roots:         roots,
-		Intermediates: x509.NewCertPool(),
-		KeyUsages:     []x509.ExtKeyUsage{usage},
-		CurrentTime:   time.Now(),
-	}
-	for _, c := range state.PeerCertificates[1:] {
-		options.Intermediates.AddCert(c)
-	}
+// verify returns the identity that a peer has proved.
+func verify(state tls.ConnectionState, source Source, trustDomain string) (mesh.Identity, error) {
+	roots := source.Roots()
 	if roots == nil {
+		// x509 would trust what the machine trusts.
 		return mesh.Identity{}, errors.New("no trust anchors are loaded")
 	}
-	if _, err := leaf.Verify(options); err != nil {
-		return mesh.Identity{}, fmt.Errorf("verifying the peer's certificate: %w", err)
-	}
-	return identity(leaf)
-}
-
-// identity is the SPIFFE ID of a certificate, which must bear no other name.
-func identity(leaf *x509.Certificate) (mesh.Identity, error) {
-	switch {
-	case leaf.IsCA:
-		return mesh.Identity{}, errors.New("the peer's certificate is that of a certificate authority")
-	case len(leaf.URIs) != 1:
-		return mesh.Identity{}, fmt.Errorf("the peer's certificate has %d URI names, not one", len(leaf.URIs))
-	case len(leaf.DNSNames)+len(leaf.IPAddresses)+len(leaf.EmailAddresses) > 0:
-		return mesh.Identity{}, errors.New("the peer's certificate has other names beside its SPIFFE ID")
-	}
-	id, err := mesh.ParseIdentity(leaf.URIs[0].String())
-	if err != nil {
-		return mesh.Identity{}, fmt.Errorf("the peer's certificate: %w", err)
-	}
-	return id, nil
+	return pki.VerifyPeer(state, roots, trustDomain)
 }
 
 // Peer is the SPIFFE ID of the other end, once the handshake is complete.
@@ -57,7 +24,7 @@ func Peer(state tls.ConnectionState) string {
 	if len(state.PeerCertificates) == 0 {
 		return ""
 	}
-	id, err := identity(state.PeerCertificates[0])
+	id, err := pki.LeafIdentity(state.PeerCertificates[0])
 	if err != nil {
 		return ""
 	}
