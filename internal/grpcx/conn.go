@@ -1,0 +1,43 @@
+package grpcx
+
+import (
+	"crypto/tls"
+	"time"
+
+	"github.com/meshd/meshd/internal/mesh"
+	"github.com/meshd/meshd/internal/pki"
+)
+
+// A Conn is a TLS connection whose peer was verified. It ends with the
+// certificate that the peer showed: who stays must come back with a renewed one.
+type Conn struct {
+	*tls.Conn
+	peer   mesh.Identity
+	known  bool
+	expiry *time.Timer
+}
+
+// newConn wraps a connection after its handshake, in which VerifyConnection has
+// verified the peer's certificate.
+func newConn(c *tls.Conn) *Conn {
+	conn := &Conn{Conn: c}
+	certs := c.ConnectionState().PeerCertificates
+	if len(certs) == 0 {
+		return conn
+	}
+	id, err := pki.LeafIdentity(certs[0])
+	conn.peer, conn.known = id, err == nil
+	conn.expiry = time.AfterFunc(time.Until(certs[0].NotAfter), func() { c.NetConn().Close() })
+	return conn
+}
+
+// Peer is who is at the other end; ok is false if it showed no certificate.
+func (c *Conn) Peer() (id mesh.Identity, ok bool) { return c.peer, c.known }
+
+// Close ends the connection.
+func (c *Conn) Close() error {
+	if c.expiry != nil {
+		c.expiry.Stop()
+	}
+	return c.Conn.Close()
+}

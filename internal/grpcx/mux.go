@@ -1,0 +1,213 @@
+package grpcx
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/meshd/meshd/internal/mesh"
+	"github.com/meshd/meshd/internal/pki"
+)
+
+const (
+	// handshakeTimeout bounds a handshake and the wait until the connection is
+	// accepted.
+	handshakeTimeout = 10 * time.Second
+	// maxHandshakes bounds those under way; further connections wait in the
+	// kernel.
+	maxHandshakes = 256
+)
+
+// A Mux takes connections from one listener, makes the TLS handshakes and
+// hands each connection to the listener of its ALPN protocol.
+type Mux struct {
+	listener net.Listener
+	tls      TLS
+	config   *tls.Config
+	log      *slog.Logger
+	routes   map[string]*route
+	slots    chan struct{}
+	ctx      context.Context
+	cancel   context.CancelFunc
+	running  sync.WaitGroup
+}
+
+// NewMux prepares a Mux. Its listeners are made by Listen, then Start begins.
+func NewMux(l net.Listener, t TLS, log *slog.Logger) *Mux {
+	ctx, cancel := context.WithCancel(context.Background())
+	m := &Mux{
+		listener: l, tls: t, config: t.server(), log: log,
+		routes: map[string]*route{}, slots: make(chan struct{}, maxHandshakes),
+		ctx: ctx, cancel: cancel,
+	}
+	m.config.VerifyConnection = m.verify
+	return m
+}
+
+// An Admit says why a client may not use a protocol. known is false for one
+// that showed no certificate.
+type Admit func(peer mesh.Identity, known bool) error
+
+// Anybody admits every client, so that each service of the protocol decides
+// for itself.
+func Anybody(mesh.Identity, bool) error { return nil }
+
+// Servers admits only members of the control plane.
+func Servers(peer mesh.Identity, known bool) error {
+	switch {
+	case !known:
+		return pki.ErrNoCertificate
+	case peer.Kind != mesh.KindServer:
+		return fmt.Errorf("the peer is %s, which is no server", peer)
+	}
+	return nil
+}
+
+// Listen gives the listener of one ALPN protocol; its connections are *Conn.
+// It must be called before Start.
+func (m *Mux) Listen(alpn string, admit Admit) net.Listener {
+	r := &route{admit: admit, addr: m.listener.Addr(), conns: make(chan *Conn), done: make(chan struct{})}
+	m.routes[alpn] = r
+	m.config.NextProtos = append(m.config.NextProtos, alpn)
+	return r
+}
+
+// Start begins to accept.
+func (m *Mux) Start() {
+	m.running.Go(m.accept)
+}
+
+// Close ends the listener, its protocols' listeners and the handshakes under
+// way, and waits for them. Connections that were handed over live on.
+func (m *Mux) Close() error {
+	m.cancel()
+	err := m.listener.Close()
+	for _, r := range m.routes {
+		r.Close()
+	}
+	m.running.Wait()
+	return err
+}
+
+func (m *Mux) accept() {
+	pause := time.Duration(0)
+	for m.acquire() {
+		raw, err := m.listener.Accept()
+		switch {
+		case err == nil:
+			pause = 0
+			m.running.Go(func() { defer m.release(); m.handle(raw) })
+			continue
+		case m.ctx.Err() != nil || errors.Is(err, net.ErrClosed):
+			m.release()
+			return
+		}
+		m.release()
+		pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+		m.log.Error("accepting a connection failed", "address", m.listener.Addr(), "error", err, "retry_in", pause)
+		m.wait(pause)
+	}
+}
+
+func (m *Mux) acquire() bool {
+	select {
+	case <-m.ctx.Done():
+		return false
+	case m.slots <- struct{}{}:
+		return true
+	}
+}
+
+func (m *Mux) release() { <-m.slots }
+
+func (m *Mux) wait(d time.Duration) {
+	select {
+	case <-m.ctx.Done():
+	case <-time.After(d):
+	}
+}
+
+func (m *Mux) handle(raw net.Conn) {
+	ctx, cancel := context.WithTimeout(m.ctx, handshakeTimeout)
+	defer cancel()
+	c := tls.Server(raw, m.config)
+	if err := c.HandshakeContext(ctx); err != nil {
+		raw.Close()
+		m.refused(raw, err)
+		return
+	}
+	conn := newConn(c)
+	if err := m.routes[c.ConnectionState().NegotiatedProtocol].take(ctx, conn); err != nil {
+		conn.Close()
+		m.refused(raw, err)
+	}
+}
+
+// refused keeps out of the usual log those that only look whether the port is
+// open.
+func (m *Mux) refused(raw net.Conn, err error) {
+	level := slog.LevelInfo
+	if m.ctx.Err() != nil || errors.Is(err, io.EOF) {
+		level = slog.LevelDebug
+	}
+	m.log.Log(m.ctx, level, "refused a connection", "peer", raw.RemoteAddr(), "error", err)
+}
+
+// verify runs at the end of a handshake, so that who is refused sees a TLS
+// alert.
+func (m *Mux) verify(state tls.ConnectionState) error {
+	r := m.routes[state.NegotiatedProtocol]
+	if r == nil {
+		return errors.New("the peer chose no protocol (ALPN)")
+	}
+	if len(state.PeerCertificates) == 0 {
+		return r.admit(mesh.Identity{}, false)
+	}
+	id, err := pki.VerifyPeer(state, m.tls.Roots(), m.tls.TrustDomain)
+	if err != nil {
+		return err
+	}
+	return r.admit(id, true)
+}
+
+// A route is the listener of one protocol.
+type route struct {
+	admit Admit
+	addr  net.Addr
+	conns chan *Conn
+	done  chan struct{}
+	once  sync.Once
+}
+
+func (r *route) take(ctx context.Context, c *Conn) error {
+	select {
+	case r.conns <- c:
+		return nil
+	case <-r.done:
+		return net.ErrClosed
+	case <-ctx.Done():
+		return fmt.Errorf("nobody accepted it: %w", ctx.Err())
+	}
+}
+
+func (r *route) Accept() (net.Conn, error) {
+	select {
+	case c := <-r.conns:
+		return c, nil
+	case <-r.done:
+		return nil, &net.OpError{Op: "accept", Net: r.addr.Network(), Addr: r.addr, Err: net.ErrClosed}
+	}
+}
+
+func (r *route) Close() error {
+	r.once.Do(func() { close(r.done) })
+	return nil
+}
+
+func (r *route) Addr() net.Addr { return r.addr }
