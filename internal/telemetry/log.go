@@ -36,7 +36,8 @@ func ParseLevel(s string) (slog.Level, error) {
 
 // NewLogger writes records to w. Under systemd (JOURNAL_STREAM is set) each line
 // begins with its priority as sd-daemon(3) has it, so that `journalctl -p` works.
-func NewLogger(w io.Writer, level slog.Level, format Format) *slog.Logger {
+// A *slog.LevelVar as level can be changed while the daemon runs.
+func NewLogger(w io.Writer, level slog.Leveler, format Format) *slog.Logger {
 	o := &slog.HandlerOptions{Level: level}
 	if format == Text || format == Auto && isTerminal(w) {
 		return slog.New(slog.NewTextHandler(w, o))
