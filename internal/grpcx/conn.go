@@ -1,6 +1,7 @@
 package grpcx
 
 import (
+	"crypto/sha256"
 	"crypto/tls"
 	"time"
 
@@ -14,6 +15,7 @@ type Conn struct {
 	*tls.Conn
 	peer   mesh.Identity
 	known  bool
+	key    [sha256.Size]byte
 	expiry *time.Timer
 }
 
@@ -27,12 +29,17 @@ func newConn(c *tls.Conn) *Conn {
 	}
 	id, err := pki.LeafIdentity(certs[0])
 	conn.peer, conn.known = id, err == nil
+	conn.key = pki.Pin(certs[0])
 	conn.expiry = time.AfterFunc(time.Until(certs[0].NotAfter), func() { c.NetConn().Close() })
 	return conn
 }
 
 // Peer is who is at the other end; ok is false if it showed no certificate.
 func (c *Conn) Peer() (id mesh.Identity, ok bool) { return c.peer, c.known }
+
+// KeyHash is the SHA-256 of the public key that the peer has proved to hold; ok
+// is false if it showed no certificate.
+func (c *Conn) KeyHash() (hash [sha256.Size]byte, ok bool) { return c.key, c.known }
 
 // Close ends the connection.
 func (c *Conn) Close() error {

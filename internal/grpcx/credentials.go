@@ -2,6 +2,7 @@ package grpcx
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net"
@@ -18,6 +19,13 @@ import (
 func PeerIdentity(ctx context.Context) (id mesh.Identity, ok bool) {
 	info, _ := infoOf(ctx)
 	return info.id, info.known
+}
+
+// PeerKeyHash is the SHA-256 of the public key of whoever makes the call that
+// ctx belongs to; ok is false if it showed no certificate.
+func PeerKeyHash(ctx context.Context) (hash [sha256.Size]byte, ok bool) {
+	info, _ := infoOf(ctx)
+	return info.key, info.known
 }
 
 // PeerUID is the user of the local process that makes the call that ctx belongs
@@ -42,6 +50,7 @@ type peerInfo struct {
 	credentials.CommonAuthInfo
 	id    mesh.Identity
 	known bool
+	key   [sha256.Size]byte
 	uid   uint32
 	local bool
 }
@@ -58,6 +67,7 @@ func (serverCredentials) ServerHandshake(c net.Conn) (net.Conn, credentials.Auth
 	info := peerInfo{CommonAuthInfo: credentials.CommonAuthInfo{SecurityLevel: credentials.PrivacyAndIntegrity}}
 	if t, ok := c.(*Conn); ok {
 		info.id, info.known = t.Peer()
+		info.key, _ = t.KeyHash()
 		return c, info, nil
 	}
 	uid, err := peerUID(c)
