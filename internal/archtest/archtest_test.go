@@ -72,6 +72,10 @@ func TestCheck(t *testing.T) {
 	f("store/state", "imports os", "same state", pkg("store/state", "os"))
 	f("", "", "", pkg("store/state", "net/netip"))
 
+	f("agent", "imports agent/agenttest", "out of the binary", pkg("agent", "agent/agenttest"), pkg("agent/agenttest"))
+	f("agent", "imports testing", "out of the binary", pkg("agent", "testing"))
+	f("", "", "", pkg("proxy/mtls/mtlstest", "testing"), Package{Path: "proxy/mtls", TestImports: []string{"proxy/mtls/mtlstest"}})
+
 	f("server", "imports github.com/hashicorp/raft", "one home", pkg("server", "github.com/hashicorp/raft"))
 	f("", "", "", pkg("store", "github.com/hashicorp/raft"))
 	f("store", "imports github.com/hashicorp/raft-boltdb", "no home", pkg("store", "github.com/hashicorp/raft-boltdb"))
@@ -93,7 +97,7 @@ func TestCheckDocs(t *testing.T) {
 func TestCheckFile(t *testing.T) {
 	f := func(pkg string, test bool, body, want string) {
 		t.Helper()
-		src := "package x\n\nimport (\n\t\"os\"\n\t\"log/slog\"\n\tclock \"time\"\n)\n\nfunc f() { " + body + " }\n"
+		src := "package x\n\nimport (\n\t\"os\"\n\t\"log/slog\"\n\t\"net\"\n\tclock \"time\"\n)\n\nfunc f() { " + body + " }\n"
 		found, err := checkFile(pkg, "x.go", []byte(src), test)
 		if err != nil {
 			t.Fatal(err)
@@ -106,15 +110,17 @@ func TestCheckFile(t *testing.T) {
 			t.Errorf("%s in %s: found %q, want %q", body, pkg, got, want)
 		}
 	}
-	f("agent", true, "clock.Sleep(1)", "agent/x.go:9:12 uses time.Sleep")
+	f("agent", true, "clock.Sleep(1)", "agent/x.go:10:12 uses time.Sleep")
 	f("agent", false, "clock.Sleep(1)", "")
-	f("store/state", false, "_ = clock.Now()", "store/state/x.go:9:16 uses time.Now")
-	f("store/state", false, "now := clock.Now; now()", "store/state/x.go:9:19 uses time.Now")
+	f("store/state", false, "_ = clock.Now()", "store/state/x.go:10:16 uses time.Now")
+	f("store/state", false, "now := clock.Now; now()", "store/state/x.go:10:19 uses time.Now")
 	f("store/state", false, "_ = clock.Unix(1, 0)", "")
 	f("store", false, "_ = clock.Now()", "")
-	f("server", false, `slog.Info("x")`, "server/x.go:9:12 uses log/slog.Info")
+	f("store/state", false, `net.Dial("tcp", "a:1")`, "store/state/x.go:10:12 uses net.Dial")
+	f("store/state", false, `net.SplitHostPort("a:1")`, "")
+	f("server", false, `slog.Info("x")`, "server/x.go:10:12 uses log/slog.Info")
 	f("server", false, `slog.New(nil).Info("x")`, "")
-	f("agent", false, "os.Exit(1)", "agent/x.go:9:12 uses os.Exit")
+	f("agent", false, "os.Exit(1)", "agent/x.go:10:12 uses os.Exit")
 	f("internal/cli", false, "os.Exit(1)", "")
 	f("agent", true, "os.Exit(1)", "")
 }

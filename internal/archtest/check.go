@@ -10,7 +10,7 @@ import (
 func Check(packages []Package) []Violation {
 	var found []Violation
 	for _, check := range []func([]Package) []Violation{
-		checkDocs, checkLayers, checkEngines, checkSteps, checkParents, checkBans, checkHomes,
+		checkDocs, checkLayers, checkEngines, checkSteps, checkParents, checkHelpers, checkBans, checkHomes,
 	} {
 		found = append(found, check(packages)...)
 	}
@@ -85,7 +85,7 @@ func checkSteps(packages []Package) (found []Violation) {
 		return slices.IndexFunc(steps, func(s []string) bool { return slices.Contains(s, path) })
 	}
 	for _, p := range packages {
-		if matches("proxy/...", p.Path) && stepOf(p.Path) < 0 {
+		if matches("proxy/...", p.Path) && stepOf(p.Path) < 0 && !isHelper(p.Path) {
 			found = append(found, Violation{p.Path, "is at no step of the proxy", "give the package a place in internal/archtest/table.go"})
 		}
 	}
@@ -105,6 +105,23 @@ func checkParents(packages []Package) (found []Violation) {
 				"a package below another is a part of it and cannot depend on the whole"})
 		}
 	})
+	return found
+}
+
+// isHelper tells packages that help tests: like net/http/httptest, they are
+// called after what they help to test.
+func isHelper(p string) bool {
+	return strings.HasSuffix(p, "test") || matches("test/...", p)
+}
+
+func checkHelpers(packages []Package) (found []Violation) {
+	for _, p := range packages {
+		for _, to := range p.Imports {
+			if !isHelper(p.Path) && (isHelper(to) || matches("testing/...", to)) {
+				found = append(found, Violation{p.Path, "imports " + to, "test helpers stay out of the binary"})
+			}
+		}
+	}
 	return found
 }
 
