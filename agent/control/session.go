@@ -22,7 +22,7 @@ const (
 	// repeatMin and repeatMax bound the wait before refused registrations are
 	// sent again: the reason may pass by itself, such as a lack of a leader.
 	repeatMin = time.Second
-	repeatMax = 30 * time.Second
+	repeatMax = 5 * time.Second
 )
 
 var errSilent = fmt.Errorf("the server said nothing for %v", silence)

@@ -2,11 +2,13 @@ package local
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 	"sync"
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/meshd/meshd/agent/check"
 	apiv1 "github.com/meshd/meshd/api/v1"
 )
 
@@ -23,13 +25,15 @@ type health struct {
 type watch struct {
 	declaration *apiv1.Declaration
 	stops       []func()
-	results     []*result // in the order of the checks; nil before the first
+	results     []*check.Result // in the order of the checks; nil before the first
 }
 
-// A result is what one check found last.
-type result struct {
-	passing bool
-	output  string
+// application is where this host's services listen.
+var application = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+
+// check makes one check of the service on a port.
+func (l *Local) check(spec *apiv1.CheckSpec, port uint16, report func(check.Result)) (stop func()) {
+	return check.Start(l.cfg.Network, netip.AddrPortFrom(application, port), spec, report).Stop
 }
 
 func newHealth(l *Local) *health {
@@ -61,18 +65,18 @@ func sameChecks(a, b *apiv1.Declaration) bool {
 }
 
 func (h *health) start(d *apiv1.Declaration) *watch {
-	w := &watch{declaration: d, results: make([]*result, len(d.GetChecks()))}
+	w := &watch{declaration: d, results: make([]*check.Result, len(d.GetChecks()))}
 	if h.closed {
 		return w
 	}
 	for i, spec := range d.GetChecks() {
-		w.stops = append(w.stops, h.local.startCheck(spec, uint16(d.GetPort()), func(r result) { h.record(w, i, r) }))
+		w.stops = append(w.stops, h.local.startCheck(spec, uint16(d.GetPort()), func(r check.Result) { h.record(w, i, r) }))
 	}
 	return w
 }
 
 // record takes what a check found.
-func (h *health) record(w *watch, i int, r result) {
+func (h *health) record(w *watch, i int, r check.Result) {
 	h.local.mu.Lock()
 	defer h.local.mu.Unlock()
 	if h.watches[w.declaration.GetId()] != w {
@@ -102,10 +106,10 @@ func (w *watch) verdict() (apiv1.Health, string) {
 				verdict = apiv1.Health_HEALTH_UNSPECIFIED
 			}
 			continue
-		case !r.passing:
+		case !r.Passing:
 			verdict = apiv1.Health_HEALTH_CRITICAL
 		}
-		outputs = append(outputs, describe(w.declaration.GetChecks()[i])+": "+r.output)
+		outputs = append(outputs, describe(w.declaration.GetChecks()[i])+": "+r.Output)
 	}
 	return verdict, strings.Join(outputs, "; ")
 }

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/meshd/meshd/agent/caller"
+	"github.com/meshd/meshd/agent/check"
 	apiv1 "github.com/meshd/meshd/api/v1"
 	"github.com/meshd/meshd/internal/netx"
 )
@@ -71,7 +72,7 @@ type Local struct {
 
 	// startCheck has a service's port checked and what is found reported, until
 	// stop returns.
-	startCheck func(spec *apiv1.CheckSpec, port uint16, report func(result)) (stop func())
+	startCheck func(spec *apiv1.CheckSpec, port uint16, report func(check.Result)) (stop func())
 
 	mu       sync.Mutex
 	declared *folder
@@ -90,6 +91,7 @@ func Open(cfg Config) (*Local, error) {
 		changes: make(chan struct{}, 1), done: make(chan struct{}),
 		declared: newFolder(cfg.DeclaredDir), files: newFolder(cfg.ServicesDir),
 	}
+	l.startCheck = l.check
 	l.state.Store(&State{Speakers: &caller.Table{}})
 	l.health = newHealth(l)
 	return l, nil

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/testing/protocmp"
 
 	"github.com/meshd/meshd/agent/caller"
+	"github.com/meshd/meshd/agent/check"
 	apiv1 "github.com/meshd/meshd/api/v1"
 )
 
@@ -29,7 +30,7 @@ type host struct {
 
 	mu      sync.Mutex
 	units   map[uint16]string
-	reports map[string]func(result) // of checks, by what they check
+	reports map[string]func(check.Result) // of checks, by what they check
 	stopped map[string]bool
 }
 
@@ -38,7 +39,7 @@ func bubble(t *testing.T, test func(t *testing.T, h *host)) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &host{
 			t: t, files: t.TempDir(),
-			units: map[uint16]string{}, reports: map[string]func(result){}, stopped: map[string]bool{},
+			units: map[uint16]string{}, reports: map[string]func(check.Result){}, stopped: map[string]bool{},
 		}
 		dir := t.TempDir()
 		h.start(dir)
@@ -74,7 +75,7 @@ func (h *host) setUnit(port uint16, unit string) {
 	h.units[port] = unit
 }
 
-func (h *host) startCheck(spec *apiv1.CheckSpec, port uint16, report func(result)) (stop func()) {
+func (h *host) startCheck(spec *apiv1.CheckSpec, port uint16, report func(check.Result)) (stop func()) {
 	key := fmt.Sprintf("%s%s on %d", spec.GetHttp(), spec.GetTcp(), port)
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -87,7 +88,7 @@ func (h *host) startCheck(spec *apiv1.CheckSpec, port uint16, report func(result
 }
 
 // report gives the function by which a running check reports.
-func (h *host) report(key string) func(result) {
+func (h *host) report(key string) func(check.Result) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.reports[key]
@@ -362,20 +363,20 @@ func TestHealth(t *testing.T) {
 		h.write("web.yaml", "name: web\nport: 3000\nchecks: [{http: /healthz}, {tcp: \":\"}]\n")
 		h.poll()
 		health(apiv1.Health_HEALTH_UNSPECIFIED, "", true)
-		h.report("/healthz on 3000")(result{true, "200"})
+		h.report("/healthz on 3000")(check.Result{Passing: true, Output: "200"})
 		health(apiv1.Health_HEALTH_UNSPECIFIED, "http /healthz: 200", false)
-		h.report(": on 3000")(result{true, "connected"})
+		h.report(": on 3000")(check.Result{Passing: true, Output: "connected"})
 		health(apiv1.Health_HEALTH_PASSING, "http /healthz: 200; tcp :: connected", true)
-		h.report("/healthz on 3000")(result{false, "503"})
+		h.report("/healthz on 3000")(check.Result{Output: "503"})
 		health(apiv1.Health_HEALTH_CRITICAL, "http /healthz: 503; tcp :: connected", true)
-		h.report("/healthz on 3000")(result{false, "no answer"})
+		h.report("/healthz on 3000")(check.Result{Output: "no answer"})
 		health(apiv1.Health_HEALTH_CRITICAL, "http /healthz: no answer; tcp :: connected", false)
 
 		old := h.report("/healthz on 3000")
 		h.write("web.yaml", "name: web\nport: 3001\nchecks: [{http: /healthz}]\n")
 		h.poll()
 		health(apiv1.Health_HEALTH_UNSPECIFIED, "", true)
-		old(result{true, "too late"})
+		old(check.Result{Passing: true, Output: "too late"})
 		health(apiv1.Health_HEALTH_UNSPECIFIED, "", false)
 		if !h.isStopped("/healthz on 3000") || !h.isStopped(": on 3000") || h.isStopped("/healthz on 3001") {
 			t.Error("not the old checks were stopped")
@@ -385,5 +386,15 @@ func TestHealth(t *testing.T) {
 		if h.isStopped("/healthz on 3001") {
 			t.Error("a check was begun anew because of a tag")
 		}
+	})
+}
+
+// Callers tell the instances of a host apart by service and port.
+func TestSamePort(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		h.write("a.yaml", "name: web\nport: 3000\n---\nname: other\nport: 3000\n---\nname: web\nid: web2\nport: 3000\n")
+		h.poll()
+		h.check("other by a.yaml", "web by a.yaml")
+		h.problem("service web2 of ")
 	})
 }

@@ -15,15 +15,21 @@ const FromCommandLine = "cli"
 
 // merge brings together what all sources declare. An id that is declared twice
 // is taken from a file rather than from the command line, and from the first
-// file.
+// file; so is a port of the same service, by which callers tell instances apart.
 func (l *Local) merge() (services []*Service, problems []string) {
-	byID := map[string]*Service{}
+	byID, byPort := map[string]*Service{}, map[string]*Service{}
 	take := func(source string, d *apiv1.Declaration) {
+		port := fmt.Sprintf("%s:%d", d.GetName(), d.GetPort())
 		if first, taken := byID[d.GetId()]; taken {
 			problems = append(problems, fmt.Sprintf("service %s is declared by %s and by %s, and the first counts; remove one, or give one an id of its own", d.GetId(), first.Source, source))
 			return
 		}
-		byID[d.GetId()] = &Service{Declaration: d, Source: source}
+		if first, taken := byPort[port]; taken {
+			problems = append(problems, fmt.Sprintf("service %s of %s has the name and port of %s, and is left out; remove one of them", d.GetId(), source, first.Declaration.GetId()))
+			return
+		}
+		s := &Service{Declaration: d, Source: source}
+		byID[d.GetId()], byPort[port] = s, s
 	}
 	problems = append(problems, l.files.each(take)...)
 	problems = append(problems, l.declared.each(func(_ string, d *apiv1.Declaration) { take(FromCommandLine, d) })...)
