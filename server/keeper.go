@@ -1,0 +1,172 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	apiv1 "github.com/meshd/meshd/api/v1"
+	"github.com/meshd/meshd/internal/grpcx"
+	"github.com/meshd/meshd/internal/pki"
+	"github.com/meshd/meshd/server/ca"
+	"github.com/meshd/meshd/store/state"
+)
+
+// renewRetry is how long after a failed renewal the next one is tried.
+const renewRetry = time.Minute
+
+// A keeper holds the server's own certificate, the trust anchors and the mesh's
+// authority, keeps copies of them on disk and renews the certificate in time.
+type keeper struct {
+	dir    dataDir
+	member *member
+	log    *slog.Logger
+
+	cert  atomic.Pointer[tls.Certificate]
+	roots atomic.Pointer[x509.CertPool]
+
+	mu        sync.Mutex
+	stored    *apiv1.Authority // nil until the first replication
+	authority *ca.Authority
+}
+
+// newKeeper takes what is on disk. A certificate that is due is renewed at
+// once, before anybody is shown it.
+func newKeeper(dir dataDir, m *member, log *slog.Logger) (*keeper, error) {
+	k := &keeper{dir: dir, member: m, log: log}
+	if err := k.setChain(m.chain); err != nil {
+		return nil, err
+	}
+	if err := k.setRoots(m.roots); err != nil {
+		return nil, err
+	}
+	if m.authority != nil {
+		if err := k.adopt(m.authority); err != nil {
+			return nil, err
+		}
+	}
+	if time.Until(k.due()) > 0 {
+		return k, nil
+	}
+	if err := k.renew(); err != nil && !time.Now().Before(k.cert.Load().Leaf.NotAfter) {
+		return nil, fmt.Errorf("this server's certificate expired, and it cannot make a new one: move %s away and join again with a new token: %w", dir, err)
+	}
+	return k, nil
+}
+
+// TLS is what the server shows on connections, and whom it trusts.
+func (k *keeper) TLS() grpcx.TLS {
+	return grpcx.TLS{TrustDomain: k.member.TrustDomain, Roots: k.roots.Load, Certificate: k.cert.Load}
+}
+
+// Authority is the mesh's certificate authority as it is now.
+func (k *keeper) Authority() (*ca.Authority, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.authority == nil {
+		return nil, errors.New("this server has not got the mesh's certificate authority yet: try again in a few seconds")
+	}
+	return k.authority, nil
+}
+
+// run follows the authority in the state and renews the certificate until ctx
+// ends.
+func (k *keeper) run(ctx context.Context, local func() *state.Txn) {
+	for ctx.Err() == nil {
+		var ws state.WatchSet
+		if a := local().Authority(&ws); a != nil {
+			k.follow(a)
+		}
+		k.await(ctx, &ws)
+	}
+}
+
+// await blocks until ws wakes or the certificate is due, and then renews it.
+func (k *keeper) await(ctx context.Context, ws *state.WatchSet) {
+	wait, cancel := context.WithDeadline(ctx, k.due())
+	defer cancel()
+	if ws.Wait(wait) == nil || ctx.Err() != nil {
+		return
+	}
+	if err := k.renew(); err != nil {
+		k.log.Error("this server's certificate could not be renewed", "expires", k.cert.Load().Leaf.NotAfter, "error", err)
+		retry, cancel := context.WithTimeout(ctx, renewRetry)
+		defer cancel()
+		<-retry.Done()
+	}
+}
+
+// due is when the certificate is to be renewed: after two thirds of its life.
+func (k *keeper) due() time.Time {
+	leaf := k.cert.Load().Leaf
+	return leaf.NotBefore.Add(leaf.NotAfter.Sub(leaf.NotBefore) * 2 / 3)
+}
+
+// follow takes over a changed authority.
+func (k *keeper) follow(a *apiv1.Authority) {
+	k.mu.Lock()
+	same := proto.Equal(k.stored, a)
+	k.mu.Unlock()
+	if same {
+		return
+	}
+	if err := errors.Join(k.adopt(a), k.dir.writeAuthority(a), k.setRoots([][]byte{a.RootCertificate}), k.dir.writeRoots([][]byte{a.RootCertificate})); err != nil {
+		k.log.Error("the mesh's certificate authority could not be taken over", "error", err)
+	}
+}
+
+func (k *keeper) adopt(a *apiv1.Authority) error {
+	authority, err := ca.Open(a, k.member.ClusterID, k.member.sealing)
+	if err != nil {
+		return err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.stored, k.authority = a, authority
+	return nil
+}
+
+// renew makes a new certificate for the key that the others know.
+func (k *keeper) renew() error {
+	k.mu.Lock()
+	stored := k.stored
+	k.mu.Unlock()
+	if stored == nil {
+		return errors.New("it has not got the mesh's certificate authority yet")
+	}
+	signed, err := k.member.signSelf(stored)
+	if err != nil {
+		return err
+	}
+	if err := k.dir.writeChain(signed.Chain); err != nil {
+		return err
+	}
+	k.log.Info("renewed this server's certificate")
+	return k.setChain(signed.Chain)
+}
+
+func (k *keeper) setChain(chain [][]byte) error {
+	cert, err := pki.Certificate(chain, k.member.key)
+	if err != nil {
+		return fmt.Errorf("this server's certificate: %w", err)
+	}
+	k.cert.Store(cert)
+	return nil
+}
+
+func (k *keeper) setRoots(roots [][]byte) error {
+	pool, err := pki.Pool(roots...)
+	if err != nil {
+		return err
+	}
+	k.roots.Store(pool)
+	return nil
+}

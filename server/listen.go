@@ -1,0 +1,128 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/meshd/meshd/internal/grpcx"
+	"github.com/meshd/meshd/internal/netx"
+	"github.com/meshd/meshd/internal/telemetry"
+	"github.com/meshd/meshd/server/push"
+	"github.com/meshd/meshd/server/rpc"
+)
+
+// listen opens the TLS port and splits it.
+func (s *Server) listen(ctx context.Context) (raft *raftLayer, calls net.Listener, err error) {
+	l, err := s.cfg.Network.Listen(ctx, "tcp", s.cfg.Listen)
+	if err != nil {
+		return nil, nil, fmt.Errorf("opening the TLS port: %w", err)
+	}
+	s.mux = grpcx.NewMux(l, s.keeper.TLS(), s.log)
+	s.onStop(func() { s.complain("closing the TLS port", s.mux.Close()) })
+	raft = &raftLayer{s.mux.Listen(grpcx.Raft, grpcx.Servers), s.keeper.TLS(), s.cfg.Network}
+	return raft, s.mux.Listen(grpcx.GRPC, grpcx.Anybody), nil
+}
+
+// A raftLayer carries Raft: both ends are servers.
+type raftLayer struct {
+	net.Listener
+	tls     grpcx.TLS
+	network netx.Network
+}
+
+func (l *raftLayer) Dial(address string, timeout time.Duration) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	return l.tls.Dial(ctx, l.network, address, grpcx.Raft)
+}
+
+// serveCalls serves agents, operators and other servers.
+func (s *Server) serveCalls(ctx context.Context, calls net.Listener) error {
+	s.replica = rpc.NewReplica(s.store, func(address string) (*grpc.ClientConn, error) {
+		return grpcx.Dial(s.cfg.Network, address, s.keeper.TLS())
+	})
+	s.onStop(s.replica.Close)
+	s.hub = push.New(push.Config{
+		ServerID: s.member.ID, ServerName: s.member.Name, Replica: s.replica, Caller: rpc.Node, Logger: s.log,
+	})
+	services := rpc.New(rpc.Config{
+		Replica: s.replica, Authority: s.keeper.Authority, Secrets: s.secrets, Peers: s.peers,
+		Streams: s.hub, Version: s.cfg.Version, Logger: s.log,
+	})
+	s.serve(services.TLS(), calls)
+	if s.cfg.Socket != "" {
+		l, err := listenSocket(ctx, s.cfg.Network, s.cfg.Socket)
+		if err != nil {
+			return err
+		}
+		s.serve(services.Socket(), l)
+	}
+	s.onStop(s.hub.Stop)
+	return nil
+}
+
+// serve serves a listener until Stop, which lets calls under way end.
+func (s *Server) serve(g *grpc.Server, l net.Listener) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s.complain("serving calls on "+l.Addr().String(), g.Serve(l))
+	}()
+	s.onStop(func() {
+		cut := time.AfterFunc(stopTimeout, g.Stop)
+		defer cut.Stop()
+		g.GracefulStop()
+		<-done
+	})
+}
+
+// listenSocket opens a unix socket for root and the server's group. A socket
+// that nobody listens on any more is replaced.
+func listenSocket(ctx context.Context, network netx.Network, path string) (net.Listener, error) {
+	if c, err := network.DialContext(ctx, "unix", path); err == nil {
+		c.Close()
+		return nil, fmt.Errorf("opening the socket %s: another meshd listens on it", path)
+	}
+	if info, err := os.Lstat(path); err == nil && info.Mode().Type() == fs.ModeSocket {
+		if err := os.Remove(path); err != nil {
+			return nil, fmt.Errorf("replacing the socket %s: %w", path, err)
+		}
+	}
+	l, err := network.Listen(ctx, "unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("opening the socket: %w", err)
+	}
+	// A network in memory has no file for it.
+	if err := os.Chmod(path, 0o660); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, errors.Join(fmt.Errorf("opening the socket %s to its group: %w", path, err), l.Close())
+	}
+	return l, nil
+}
+
+// serveHTTP serves metrics and health.
+func (s *Server) serveHTTP(ctx context.Context) error {
+	if err := s.registerMetrics(); err != nil {
+		return err
+	}
+	if s.cfg.HTTP == "" {
+		return nil
+	}
+	l, err := s.cfg.Network.Listen(ctx, "tcp", s.cfg.HTTP)
+	if err != nil {
+		return fmt.Errorf("opening the HTTP port: %w", err)
+	}
+	h := telemetry.Serve(l, telemetry.Handler(s.registry, s.healthy), s.log)
+	s.onStop(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+		defer cancel()
+		s.complain("stopping HTTP", h.Stop(ctx))
+	})
+	return nil
+}

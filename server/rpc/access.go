@@ -1,0 +1,72 @@
+package rpc
+
+import (
+	"strings"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	apiv1 "github.com/meshd/meshd/api/v1"
+)
+
+// A role is what a caller has proved to be.
+type role uint8
+
+const (
+	// stranger proved nothing.
+	stranger role = 1 << iota
+	// service has a service's certificate, which is for calls between services.
+	service
+	// host is a member of the mesh, by its certificate.
+	host
+	// server is a member of the control plane, by its certificate.
+	server
+	// operator is root on a server's host, or the user that the server runs as.
+	operator
+)
+
+const anybody = stranger | host | server | operator
+
+// mayCall says for every method who may call it. What is not listed nobody may.
+func mayCall(method string) role {
+	switch method {
+	case apiv1.Enroll_Join_FullMethodName:
+		return anybody // the token decides
+	case apiv1.Control_Connect_FullMethodName,
+		apiv1.Control_Sign_FullMethodName:
+		return host
+	case apiv1.Admin_Status_FullMethodName,
+		apiv1.Admin_Members_FullMethodName,
+		apiv1.Admin_ListServices_FullMethodName,
+		apiv1.Admin_GetResources_FullMethodName:
+		return operator | server | host
+	case apiv1.Admin_Apply_FullMethodName,
+		apiv1.Admin_Delete_FullMethodName,
+		apiv1.Admin_CreateToken_FullMethodName,
+		apiv1.Admin_ListTokens_FullMethodName,
+		apiv1.Admin_RevokeToken_FullMethodName:
+		return operator | server
+	case apiv1.Peer_Propose_FullMethodName,
+		apiv1.Peer_ReadIndex_FullMethodName:
+		return server
+	}
+	return 0
+}
+
+// authorise reports why a caller may not call a method, and the way out.
+func authorise(c *caller, method string) error {
+	allowed := mayCall(method)
+	if allowed&c.role != 0 {
+		return nil
+	}
+	short := method[strings.LastIndexByte(method, '/')+1:]
+	switch {
+	case allowed&operator != 0 && c.role == host:
+		return status.Errorf(codes.PermissionDenied, "a host may not ask for %s: run it on a server host, as root", short)
+	case allowed&operator != 0 && c.uid != nil:
+		return status.Errorf(codes.PermissionDenied, "user %d may not ask for %s: run it as root", *c.uid, short)
+	case c.role == stranger:
+		return status.Errorf(codes.Unauthenticated, "%s needs a certificate of the mesh, and none was shown", short)
+	}
+	return status.Errorf(codes.PermissionDenied, "%s may not ask for %s", c.name, short)
+}

@@ -1,0 +1,126 @@
+package rpc
+
+import (
+	"context"
+	"crypto/rand"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	apiv1 "github.com/meshd/meshd/api/v1"
+	"github.com/meshd/meshd/internal/jointoken"
+	"github.com/meshd/meshd/internal/mesh"
+	"github.com/meshd/meshd/store/command"
+	"github.com/meshd/meshd/store/state"
+)
+
+const (
+	defaultTokenTTL = time.Hour
+	maxTokenTTL     = 90 * 24 * time.Hour
+)
+
+// CreateToken makes a join token. Its secret is in the reply and nowhere else.
+func (s *admin) CreateToken(ctx context.Context, r *apiv1.CreateTokenRequest) (*apiv1.CreateTokenReply, error) {
+	ttl, err := checkTokenRequest(r)
+	if err != nil {
+		return nil, err
+	}
+	token, err := s.newToken(r, time.Now().Add(ttl))
+	if err != nil {
+		return nil, err
+	}
+	_, err = s.propose(ctx, &command.PutToken{Token: &apiv1.Token{
+		Id: token.ID, SecretHash: jointoken.SecretHash(token.Secret[:]), Server: r.Server,
+		AllowedServices: r.AllowedServices, AllowedNames: r.AllowedNames,
+		ExpiresUnix: token.Expires.Unix(), Reusable: r.Reusable,
+	}})
+	s.audit(ctx, "create join token", err, "token", token.ID, "server", r.Server, "reusable", r.Reusable,
+		"expires", token.Expires, "services", r.AllowedServices, "names", r.AllowedNames)
+	if err != nil {
+		return nil, err
+	}
+	return &apiv1.CreateTokenReply{Token: token.Encode(), Id: token.ID, ExpiresUnix: token.Expires.Unix()}, nil
+}
+
+func (s *admin) newToken(r *apiv1.CreateTokenRequest, expires time.Time) (*jointoken.Token, error) {
+	authority, err := s.cfg.Authority()
+	if err != nil {
+		return nil, status.Errorf(codes.Unavailable, "creating a join token: %v", err)
+	}
+	txn := s.replica.Local()
+	token := &jointoken.Token{
+		Addresses: addresses(txn), Pin: authority.Pin(), ID: newID(),
+		TrustDomain: txn.Cluster(nil).GetTrustDomain(), Expires: expires, Server: r.Server,
+	}
+	rand.Read(token.Secret[:]) // never fails
+	return token, nil
+}
+
+// addresses are the TLS ports of all servers.
+func addresses(txn *state.Txn) (list []string) {
+	for _, server := range txn.Servers(nil) {
+		list = append(list, server.Address)
+	}
+	return list
+}
+
+func checkTokenRequest(r *apiv1.CreateTokenRequest) (ttl time.Duration, err error) {
+	ttl = defaultTokenTTL
+	if r.GetTtl() != nil {
+		ttl = r.Ttl.AsDuration()
+	}
+	switch {
+	case r.GetTtl().CheckValid() != nil && r.GetTtl() != nil, ttl < time.Second, ttl > maxTokenTTL:
+		return 0, status.Errorf(codes.InvalidArgument, "a join token lives 1 s to %d days", maxTokenTTL/(24*time.Hour))
+	case r.GetServer() && len(r.GetAllowedServices()) > 0:
+		return 0, status.Error(codes.InvalidArgument, "a server runs no services: leave the allowed services out")
+	case r.GetServer() && r.GetReusable():
+		return 0, status.Error(codes.InvalidArgument, "a token for servers hands out the keys of the mesh and is for one use: make one for each server")
+	}
+	for _, pattern := range r.GetAllowedServices() {
+		if !isPattern(pattern) {
+			return 0, status.Errorf(codes.InvalidArgument, "%q is no service: write a name, the beginning of one and *, or *", pattern)
+		}
+	}
+	for _, name := range r.GetAllowedNames() {
+		if err := mesh.CheckName(name); err != nil {
+			return 0, status.Errorf(codes.InvalidArgument, "allowed host: %v", err)
+		}
+	}
+	return ttl, nil
+}
+
+// ListTokens shows all tokens, and nothing by which one could be used.
+func (s *admin) ListTokens(ctx context.Context, _ *apiv1.ListTokensRequest) (*apiv1.ListTokensReply, error) {
+	txn, err := s.replica.Fresh(ctx)
+	if err != nil {
+		return nil, err
+	}
+	reply := &apiv1.ListTokensReply{}
+	for _, token := range txn.Tokens(nil) {
+		token = proto.CloneOf(token)
+		token.SecretHash, token.UsedBy = nil, nil
+		reply.Tokens = append(reply.Tokens, token)
+	}
+	return reply, nil
+}
+
+func (s *admin) RevokeToken(ctx context.Context, r *apiv1.RevokeTokenRequest) (*apiv1.RevokeTokenReply, error) {
+	_, err := s.propose(ctx, &command.RemoveToken{Id: r.GetId()})
+	s.audit(ctx, "revoke join token", err, "token", printable(r.GetId()))
+	if err != nil {
+		return nil, err
+	}
+	return &apiv1.RevokeTokenReply{}, nil
+}
+
+func isPattern(s string) bool {
+	stem, open := strings.CutSuffix(s, "*")
+	if open {
+		stem += "x" // what begins a name need not be one
+	}
+	return mesh.CheckName(stem) == nil
+}

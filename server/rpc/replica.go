@@ -1,0 +1,234 @@
+package rpc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	apiv1 "github.com/meshd/meshd/api/v1"
+	"github.com/meshd/meshd/store"
+	"github.com/meshd/meshd/store/command"
+	"github.com/meshd/meshd/store/state"
+)
+
+// A Replica is the replicated state as one server works with it: it reads from
+// the server's own tables, as fresh as is wanted, and its writes find the
+// leader.
+type Replica struct {
+	store *store.Store
+	dial  func(address string) (*grpc.ClientConn, error)
+	// resources has one value for whoever validates and writes resources.
+	resources chan struct{}
+
+	mu    sync.Mutex
+	peers map[string]*grpc.ClientConn // by address
+}
+
+// NewReplica makes a replica on top of s. dial opens a connection to another
+// server, proving this one's identity and checking the other's.
+func NewReplica(s *store.Store, dial func(address string) (*grpc.ClientConn, error)) *Replica {
+	return &Replica{store: s, dial: dial, resources: make(chan struct{}, 1), peers: map[string]*grpc.ClientConn{}}
+}
+
+// Close ends the connections to other servers.
+func (r *Replica) Close() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, conn := range r.peers {
+		conn.Close()
+	}
+	clear(r.peers)
+}
+
+// Local is the state as this server has it, which may lag behind.
+func (r *Replica) Local() *state.Txn {
+	txn, err := r.store.Read(context.Background(), store.Stale)
+	if err != nil {
+		panic(fmt.Sprintf("BUG: a read of the server's own tables failed: %v", err))
+	}
+	return txn
+}
+
+// Fresh is the state with every write that was acknowledged before the call.
+// It waits for a leader until ctx ends.
+func (r *Replica) Fresh(ctx context.Context) (txn *state.Txn, err error) {
+	err = r.atLeader(ctx, func() (err error) {
+		txn, err = r.store.Read(ctx, store.Linearizable)
+		return again(err)
+	}, func(leader apiv1.PeerClient) error {
+		reply, err := leader.ReadIndex(ctx, &apiv1.ReadIndexRequest{})
+		if err != nil {
+			return again(err)
+		}
+		txn, err = r.store.ReadAt(ctx, reply.Index)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading the state as of now: %w", err)
+	}
+	return txn, nil
+}
+
+// Propose has a command applied on all servers. It waits for a leader until ctx
+// ends; when it returns a result, Local has it. The result may be a refusal.
+// An *OutcomeError says that nobody knows whether it was applied.
+func (r *Replica) Propose(ctx context.Context, msg proto.Message) (result *command.Result, err error) {
+	err = r.atLeader(ctx, func() (err error) {
+		result, err = r.lead(ctx, msg)
+		return err
+	}, func(leader apiv1.PeerClient) (err error) {
+		result, err = forward(ctx, leader, msg)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("writing %s: %w", command.Name(msg), err)
+	}
+	if _, err := r.store.ReadAt(ctx, result.Index); err != nil {
+		return nil, fmt.Errorf("%s was written, but this server lags behind: %w", command.Name(msg), err)
+	}
+	return result, nil
+}
+
+// forward proposes at the leader. A call that never reached it, or that it
+// turned away, may be made again.
+func forward(ctx context.Context, leader apiv1.PeerClient, msg proto.Message) (*command.Result, error) {
+	entry, err := command.Encode(msg)
+	if err != nil {
+		return nil, err
+	}
+	var reached peer.Peer
+	reply, err := leader.Propose(ctx, &apiv1.ProposeRequest{Entry: entry}, grpc.Peer(&reached))
+	if err != nil {
+		return nil, outcome(err, reached.Addr != nil)
+	}
+	result := &command.Result{}
+	if err := proto.Unmarshal(reply.Result, result); err != nil {
+		return nil, &OutcomeError{fmt.Errorf("decoding the leader's answer: %w", err)}
+	}
+	return result, nil
+}
+
+// outcome says what a failed proposal came to.
+func outcome(err error, reached bool) error {
+	switch status.Code(err) {
+	case codes.FailedPrecondition:
+		return again(err)
+	case codes.InvalidArgument, codes.PermissionDenied, codes.Unauthenticated, codes.Unimplemented:
+		return err
+	}
+	if !reached {
+		return again(err)
+	}
+	return &OutcomeError{err}
+}
+
+// atLeader calls here when this server leads and there when another does, until
+// it gives something else than a retryError or ctx ends.
+func (r *Replica) atLeader(ctx context.Context, here func() error, there func(apiv1.PeerClient) error) error {
+	for {
+		leader, changed := r.store.WatchLeader()
+		err := r.once(leader, here, there)
+		var retry *retryError
+		if !errors.As(err, &retry) {
+			return err
+		}
+		select {
+		case <-changed:
+		case <-time.After(retryDelay):
+		case <-ctx.Done():
+			return &NoLeaderError{retry.error}
+		}
+	}
+}
+
+// retryDelay is how long after a failure the leader is tried again, unless there
+// is another sooner.
+const retryDelay = 100 * time.Millisecond
+
+func (r *Replica) once(leader store.Leadership, here func() error, there func(apiv1.PeerClient) error) error {
+	if leader.Leads {
+		return here()
+	}
+	if leader.Address == "" {
+		return again(errors.New("the servers have no leader: it takes a majority of them to have one"))
+	}
+	conn, err := r.peer(leader.Address)
+	if err != nil {
+		return again(err)
+	}
+	// Whoever tried before may have left the connection waiting for its next
+	// attempt, though the leader is there by now.
+	conn.ResetConnectBackoff()
+	return there(apiv1.NewPeerClient(conn))
+}
+
+func (r *Replica) peer(address string) (*grpc.ClientConn, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if conn := r.peers[address]; conn != nil {
+		return conn, nil
+	}
+	conn, err := r.dial(address)
+	if err != nil {
+		return nil, fmt.Errorf("connecting to the leader at %s: %w", address, err)
+	}
+	r.peers[address] = conn
+	return conn, nil
+}
+
+// A retryError is a failure that surely changed nothing.
+type retryError struct{ error }
+
+func (e *retryError) Unwrap() error { return e.error }
+
+func again(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &retryError{err}
+}
+
+// A NoLeaderError says that nothing was written or read for lack of a leader.
+type NoLeaderError struct{ err error }
+
+func (e *NoLeaderError) Error() string {
+	return "no leader took the request, and nothing was changed: " + plain(e.err)
+}
+
+func (e *NoLeaderError) Unwrap() error { return e.err }
+
+// GRPCStatus tells callers that trying again does no harm.
+func (e *NoLeaderError) GRPCStatus() *status.Status {
+	return status.New(codes.Unavailable, e.Error())
+}
+
+// An OutcomeError says that the connection to the leader, or its leadership,
+// was lost while a write was under way.
+type OutcomeError struct{ err error }
+
+func (e *OutcomeError) Error() string {
+	return "the outcome is unknown: the write may or may not have been applied; look before you repeat it: " + plain(e.err)
+}
+
+func (e *OutcomeError) Unwrap() error { return e.err }
+
+// GRPCStatus is no code that callers take as leave to try again.
+func (e *OutcomeError) GRPCStatus() *status.Status {
+	return status.New(codes.Unknown, e.Error())
+}
+
+// plain is an error's text as people read it.
+func plain(err error) string {
+	if s, ok := status.FromError(err); ok {
+		return s.Message()
+	}
+	return err.Error()
+}

@@ -1,0 +1,109 @@
+// Package rpc serves the gRPC services of one server: it knows who calls,
+// decides who may, and turns requests into reads and commands.
+package rpc
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"google.golang.org/grpc"
+
+	apiv1 "github.com/meshd/meshd/api/v1"
+	"github.com/meshd/meshd/internal/grpcx"
+	"github.com/meshd/meshd/server/ca"
+)
+
+// callTimeout bounds a call whose caller has set no earlier end.
+const callTimeout = 15 * time.Second
+
+// Config of the services.
+type Config struct {
+	Replica *Replica
+	// Authority is the mesh's certificate authority as it is now.
+	Authority func() (*ca.Authority, error)
+	// Secrets are what a server that joins is given.
+	Secrets func() *apiv1.ServerSecrets
+	// Peers is what is known of the servers beyond the replicated state.
+	Peers func() []Peer
+	// Streams holds the streams of agents.
+	Streams Streams
+	Version string
+	Logger  *slog.Logger
+}
+
+// Streams serves Control.Connect.
+type Streams interface {
+	Connect(apiv1.Control_ConnectServer) error
+	// Agents tells what the agents with a stream here run.
+	Agents() []*apiv1.AgentStatus
+}
+
+// A Peer is one server as the answering one sees it.
+type Peer struct {
+	ID      string
+	Leader  bool
+	Voter   bool
+	Alive   bool
+	Version string
+}
+
+// Services are the gRPC services of one server.
+type Services struct {
+	cfg     Config
+	replica *Replica
+	log     *slog.Logger
+	joins   *joinLimiter
+}
+
+// New makes the services.
+func New(cfg Config) *Services {
+	return &Services{cfg: cfg, replica: cfg.Replica, log: cfg.Logger, joins: newJoinLimiter()}
+}
+
+// TLS makes the gRPC server for the TLS port.
+func (s *Services) TLS() *grpc.Server {
+	g := s.server()
+	apiv1.RegisterEnrollServer(g, &enroll{Services: s})
+	apiv1.RegisterControlServer(g, &control{Services: s})
+	apiv1.RegisterAdminServer(g, &admin{Services: s})
+	apiv1.RegisterPeerServer(g, &peerService{replica: s.replica})
+	return g
+}
+
+// Socket makes the gRPC server for the unix socket.
+func (s *Services) Socket() *grpc.Server {
+	g := s.server()
+	apiv1.RegisterAdminServer(g, &admin{Services: s})
+	return g
+}
+
+func (s *Services) server() *grpc.Server {
+	return grpcx.NewServer(grpc.UnaryInterceptor(s.unary), grpc.StreamInterceptor(s.stream))
+}
+
+func (s *Services) unary(ctx context.Context, request any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	ctx, err := s.admit(ctx, info.FullMethod)
+	if err != nil {
+		return nil, err
+	}
+	return handle(ctx, request)
+}
+
+func (s *Services) stream(service any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
+	ctx, err := s.admit(stream.Context(), info.FullMethod)
+	if err != nil {
+		return err
+	}
+	return handle(service, admitted{stream, ctx})
+}
+
+// admitted is a stream whose context knows the caller.
+type admitted struct {
+	grpc.ServerStream
+	ctx context.Context
+}
+
+func (a admitted) Context() context.Context { return a.ctx }

@@ -1,0 +1,245 @@
+// Package server assembles one server of a mesh's control plane.
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	apiv1 "github.com/meshd/meshd/api/v1"
+	"github.com/meshd/meshd/internal/gossip"
+	"github.com/meshd/meshd/internal/grpcx"
+	"github.com/meshd/meshd/internal/telemetry"
+	"github.com/meshd/meshd/server/leader"
+	"github.com/meshd/meshd/server/push"
+	"github.com/meshd/meshd/server/rpc"
+	"github.com/meshd/meshd/store"
+)
+
+const (
+	// forgottenAfter is how long after its start a server ends the leases that
+	// it held before: the agents had time to come back.
+	forgottenAfter = 10 * time.Second
+	// stopTimeout bounds each step of stopping that waits for others.
+	stopTimeout = 5 * time.Second
+)
+
+// A Server is one running server. It is started once and stopped once.
+type Server struct {
+	cfg      Config
+	dir      dataDir
+	member   *member
+	keeper   *keeper
+	log      *slog.Logger
+	registry *prometheus.Registry
+
+	mux     *grpcx.Mux
+	store   *store.Store
+	gossip  *gossip.Gossip
+	replica *rpc.Replica
+	hub     *push.Hub
+
+	ready      chan struct{}
+	background sync.WaitGroup
+	// stops are the steps that undo a start, in the order of starting.
+	stops []func()
+}
+
+// New reads the data directory, which Init or Join has filled.
+func New(cfg Config) (*Server, error) {
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	dir := dataDir(cfg.DataDir)
+	m, err := dir.read()
+	if err != nil {
+		return nil, err
+	}
+	if cfg.Name != "" && cfg.Name != m.Name {
+		return nil, fmt.Errorf("the configured name is %s, and %s holds server %s: a server keeps its name, so correct the configuration", cfg.Name, dir, m.Name)
+	}
+	log := cfg.Logger.With("server", m.Name)
+	k, err := newKeeper(dir, m, log)
+	if err != nil {
+		return nil, err
+	}
+	return &Server{
+		cfg: cfg, dir: dir, member: m, keeper: k, log: log,
+		registry: telemetry.NewRegistry(cfg.Version, cfg.Commit), ready: make(chan struct{}),
+	}, nil
+}
+
+// Start brings the server up and returns when it takes connections; ctx bounds
+// that only. Ready tells when it has found its mesh.
+func (s *Server) Start(ctx context.Context) error {
+	raft, calls, err := s.listen(ctx)
+	if err == nil {
+		err = s.openStore(raft)
+	}
+	if err == nil {
+		err = s.startGossip(ctx)
+	}
+	if err == nil {
+		err = s.serveCalls(ctx, calls)
+	}
+	if err == nil {
+		err = s.serveHTTP(ctx)
+	}
+	if err != nil {
+		s.Stop()
+		return err
+	}
+	s.mux.Start()
+	s.startBackground()
+	s.log.Info("server started", "id", s.member.ID, "cluster", s.member.ClusterName, "address", s.cfg.Advertise)
+	return nil
+}
+
+// Stop ends the server in the reverse order of its start:
+//
+//   - leadership goes first, so that writes go on elsewhere while this server
+//     still answers;
+//   - then what this server does by itself, because it writes;
+//   - HTTP, the agents' streams (their agents go to other servers) and calls;
+//   - gossip, which tells the others that this server went on purpose;
+//   - the store, which nobody uses any more;
+//   - and last the port, over which the store still spoke.
+func (s *Server) Stop() {
+	for i := len(s.stops) - 1; i >= 0; i-- {
+		s.stops[i]()
+	}
+	s.stops = nil
+}
+
+func (s *Server) onStop(f func()) { s.stops = append(s.stops, f) }
+
+// Ready is closed once this server knows a leader and has the mesh's state.
+func (s *Server) Ready() <-chan struct{} { return s.ready }
+
+// Failed is closed when the disk has failed and the process should end; Err
+// says why.
+func (s *Server) Failed() <-chan struct{} { return s.store.Failed() }
+
+// Err is why Failed was closed.
+func (s *Server) Err() error { return s.store.Err() }
+
+// Name of the server.
+func (s *Server) Name() string { return s.member.Name }
+
+// ID of the server.
+func (s *Server) ID() string { return s.member.ID }
+
+// openStore starts Raft. Only a server that Init has made begins a cluster, and
+// only until the mesh is made.
+func (s *Server) openStore(layer store.StreamLayer) (err error) {
+	s.store, err = store.Open(store.Config{
+		ID: s.member.ID, Address: s.cfg.Advertise, Dir: s.dir.file(raftDir),
+		Stream: layer, Logger: s.log, Metrics: s.registry, NoSync: s.cfg.NoSync,
+	})
+	if err != nil {
+		return err
+	}
+	s.onStop(func() { s.complain("stopping the store", s.store.Shutdown()) })
+	if s.member.init == nil {
+		return nil
+	}
+	if err := s.store.Bootstrap(); err != nil && !errors.Is(err, store.ErrBootstrapped) {
+		return err
+	}
+	return nil
+}
+
+// startBackground begins what the server does by itself.
+func (s *Server) startBackground() {
+	ctx, cancel := context.WithCancel(context.Background())
+	s.onStop(func() {
+		cancel()
+		s.background.Wait()
+	})
+	loops := leader.New(leader.Config{
+		Self: s.member.ID, Store: s.store, Replica: s.replica, Init: s.member.init,
+		Members: s.gossip.Members, Changes: s.gossip.Changes(), Logger: s.log,
+	})
+	s.background.Go(func() { loops.Run(ctx) })
+	s.background.Go(func() { s.keeper.run(ctx, s.replica.Local) })
+	s.background.Go(func() { s.awaitReady(ctx) })
+	s.background.Go(func() { s.keepTogether(ctx) })
+	s.background.Go(func() {
+		if sleep(ctx, forgottenAfter) {
+			s.hub.ReleaseForgotten()
+		}
+	})
+	s.onStop(s.handOver)
+}
+
+// handOver lets another server lead, if this one does and there is another.
+func (s *Server) handOver() {
+	members, err := s.store.Servers()
+	if err != nil || len(members) < 2 || !s.store.IsLeader() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+	defer cancel()
+	s.complain("handing over leadership", s.store.TransferLeadership(ctx, ""))
+}
+
+// complain logs a failure that stops nothing.
+func (s *Server) complain(doing string, err error) {
+	if err != nil {
+		s.log.Warn(doing+" failed", "error", err)
+	}
+}
+
+// peers is what this server knows of all servers beyond the replicated state.
+func (s *Server) peers() []rpc.Peer {
+	known := map[string]*rpc.Peer{}
+	at := func(id string) *rpc.Peer {
+		if known[id] == nil {
+			known[id] = &rpc.Peer{ID: id}
+		}
+		return known[id]
+	}
+	for _, m := range s.gossip.Members() {
+		p := at(m.ID)
+		p.Alive, p.Version = m.State == gossip.Alive, m.Tags.Version
+	}
+	members, err := s.store.Servers()
+	s.complain("reading the members of Raft", err)
+	for _, m := range members {
+		at(m.ID).Voter = m.Voter
+	}
+	if leadership, _ := s.store.WatchLeader(); leadership.ID != "" {
+		at(leadership.ID).Leader = true
+	}
+	list := make([]rpc.Peer, 0, len(known))
+	for _, p := range known {
+		list = append(list, *p)
+	}
+	return list
+}
+
+// secrets are what a server that joins needs.
+func (s *Server) secrets() *apiv1.ServerSecrets {
+	secrets := &apiv1.ServerSecrets{GossipKey: s.member.gossip[:], SealingKey: s.member.sealing[:]}
+	for _, server := range s.replica.Local().Servers(nil) {
+		secrets.GossipAddresses = append(secrets.GossipAddresses, server.GossipAddress)
+	}
+	return secrets
+}
+
+// sleep reports whether it was not cut short by the end of ctx.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
