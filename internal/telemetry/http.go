@@ -8,6 +8,8 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -31,9 +33,10 @@ func NewRegistry(version, commit string) *prometheus.Registry {
 }
 
 // Handler serves /metrics and /healthz. healthy returns nil, or why the daemon
-// does not do its work. Requests must name a loopback host: a page in a browser
-// that was tricked into asking names its own.
-func Handler(metrics prometheus.Gatherer, healthy func() error) http.Handler {
+// does not do its work. Requests must name a loopback host or one of names, and
+// come from no page of another: a page in a browser that was tricked into asking
+// names its own.
+func Handler(metrics prometheus.Gatherer, healthy func() error, names ...string) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
@@ -45,29 +48,35 @@ func Handler(metrics prometheus.Gatherer, healthy func() error) http.Handler {
 		}
 		fmt.Fprintln(w, "ok")
 	})
-	return onlyLoopback(mux)
+	return onlyLocal(mux, names)
 }
 
-func onlyLoopback(next http.Handler) http.Handler {
+func onlyLocal(next http.Handler, names []string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !isLoopback(r.Host) {
+		if !isLocal(r.Host, names) {
 			http.Error(w, fmt.Sprintf("host %q is not this one: ask by 127.0.0.1 or localhost", r.Host), http.StatusForbidden)
 			return
+		}
+		for _, origin := range r.Header.Values("Origin") {
+			if u, err := url.Parse(origin); err != nil || !isLocal(u.Host, names) {
+				http.Error(w, fmt.Sprintf("pages of %q may not ask here", origin), http.StatusForbidden)
+				return
+			}
 		}
 		next.ServeHTTP(w, r)
 	})
 }
 
-func isLoopback(host string) bool {
+func isLocal(host string, names []string) bool {
 	if h, _, err := net.SplitHostPort(host); err == nil {
 		host = h
 	}
 	host = strings.Trim(host, "[]")
-	if host == "localhost" {
+	if ip, err := netip.ParseAddr(host); err == nil && ip.Unmap().IsLoopback() {
 		return true
 	}
-	ip, err := netip.ParseAddr(host)
-	return err == nil && ip.Unmap().IsLoopback()
+	named := func(name string) bool { return strings.EqualFold(name, host) }
+	return named("localhost") || slices.ContainsFunc(names, named)
 }
 
 // A Server serves HTTP on one listener.
