@@ -149,6 +149,23 @@ func TestTCP(t *testing.T) {
 	})
 }
 
+func TestTCPTargets(t *testing.T) {
+	f := func(tcp string, passing bool, output string) {
+		t.Helper()
+		synctest.Test(t, func(t *testing.T) {
+			n := memnet.New().Host("h", host)
+			if _, err := n.Listen(t.Context(), "tcp", "127.0.0.1:90"); err != nil {
+				t.Fatal(err)
+			}
+			next(t, start(t, n, &apiv1.CheckSpec{Kind: &apiv1.CheckSpec_Tcp{Tcp: tcp}}), passing, output)
+		})
+	}
+	f(":90", true, "connected to 127.0.0.1:90")
+	f("127.0.0.1:90", true, "connected to 127.0.0.1:90")
+	f("127.0.0.1:", false, "refused")
+	f("10.0.0.1:90", false, "not an address of this host's loopback interface")
+}
+
 func TestStopInTheMiddleReportsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := serve(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })

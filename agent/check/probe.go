@@ -11,6 +11,7 @@ import (
 	"unicode"
 
 	apiv1 "github.com/meshd/meshd/api/v1"
+	"github.com/meshd/meshd/internal/mesh"
 	"github.com/meshd/meshd/internal/netx"
 	"github.com/meshd/meshd/internal/version"
 )
@@ -22,11 +23,11 @@ func newProbe(network netx.Network, service netip.AddrPort, spec *apiv1.CheckSpe
 	if path := spec.GetHttp(); path != "" {
 		return probeHTTP(network, service, path)
 	}
-	address := spec.GetTcp()
-	if address == ":" {
-		address = service.String()
+	address, err := mesh.CheckTarget(spec.GetTcp(), service.Port())
+	if err != nil {
+		return func(context.Context) (string, error) { return "", err }
 	}
-	return probeTCP(network, address)
+	return probeTCP(network, address.String())
 }
 
 // probeTCP is content when a connection can be opened.
