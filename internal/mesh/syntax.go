@@ -3,7 +3,9 @@ package mesh
 import (
 	"errors"
 	"fmt"
+	"net/url"
 	"strings"
+	"unicode/utf8"
 )
 
 // SplitTo reads the SERVICE or SERVICE@SUBSET that a route sends calls to. The
@@ -83,6 +85,9 @@ func CheckPath(s string) error {
 			return fmt.Errorf("path %q %w", s, err)
 		}
 	}
+	if plain, err := url.PathUnescape(s); err != nil || !utf8.ValidString(plain) {
+		return fmt.Errorf("path %q is not UTF-8 in percent-encoding", s)
+	}
 	return nil
 }
 
@@ -90,14 +95,14 @@ func checkSegment(segment string) error {
 	for i := 0; i < len(segment); i++ {
 		c := segment[i]
 		switch {
-		case isUnreserved(c), strings.IndexByte("!$&'()+,=:@", c) >= 0:
+		case c == '*':
+			return errors.New("has a * where no pattern can be; as a plain character it is %2A")
+		case isPathByte(c):
 		case c == '%':
 			if err := checkEscape(segment[i:]); err != nil {
 				return err
 			}
 			i += 2
-		case c == '*':
-			return errors.New("has a * where no pattern can be")
 		default:
 			return fmt.Errorf("has %q, which no canonical path holds", c)
 		}
@@ -105,23 +110,41 @@ func checkSegment(segment string) error {
 	return nil
 }
 
+// checkEscape takes what must be written with a % in a canonical path, and *.
 func checkEscape(s string) error {
-	if len(s) < 3 || !isUpperHex(s[1]) || !isUpperHex(s[2]) {
-		return errors.New("has a % that is not followed by two of 0-9 A-F")
-	}
-	c := unhex(s[1])<<4 | unhex(s[2])
+	c, ok := unescape(s)
 	switch {
-	case isUnreserved(c):
-		return fmt.Errorf("has %s, which is canonically %q", s[:3], c)
-	case c == 0, c == '/', c == '\\', c == ';':
+	case !ok:
+		return errors.New("has a % that is not followed by two of 0-9 A-F")
+	case c < ' ', c == 0x7f, c == '/', c == '\\', c == ';':
 		return fmt.Errorf("has %s, which is refused in requests", s[:3])
+	case isPathByte(c) && c != '*':
+		return fmt.Errorf("has %s, which is canonically %q", s[:3], c)
+	}
+	if c == '%' && len(s) >= 5 && isHex(s[3]) && isHex(s[4]) {
+		return errors.New("is encoded twice")
 	}
 	return nil
+}
+
+// unescape reads an escape in upper case at the beginning of s.
+func unescape(s string) (c byte, ok bool) {
+	if len(s) < 3 || s[0] != '%' || !isUpperHex(s[1]) || !isUpperHex(s[2]) {
+		return 0, false
+	}
+	return unhex(s[1])<<4 | unhex(s[2]), true
+}
+
+// isPathByte says whether c stands for itself in a canonical path.
+func isPathByte(c byte) bool {
+	return isUnreserved(c) || strings.IndexByte("!$&'()*+,=:@", c) >= 0
 }
 
 func isUnreserved(c byte) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("-._~", c) >= 0
 }
+
+func isHex(c byte) bool { return isUpperHex(c) || c >= 'a' && c <= 'f' }
 
 func isUpperHex(c byte) bool { return c >= '0' && c <= '9' || c >= 'A' && c <= 'F' }
 

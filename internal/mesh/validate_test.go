@@ -132,7 +132,7 @@ func TestValidateOneResource(t *testing.T) {
 		`0 rules[1].from[0]: "we*b" is no caller: name "we*b" has '*' at position 3: only a-z, 0-9 and, inside, - are allowed`,
 		`0 rules[1].from[1]: "server/s1" is no caller: name "server/s1" has '/' at position 7: only a-z, 0-9 and, inside, - are allowed`,
 		`0 rules[1].from[3]: "web" is given twice`,
-		`0 rules[1].paths[0]: path "*" does not begin with /`, `0 rules[1].paths[1]: path "/a*" has a * where no pattern can be`,
+		`0 rules[1].paths[0]: path "*" does not begin with /`, `0 rules[1].paths[1]: path "/a*" has a * where no pattern can be; as a plain character it is %2A`,
 		`0 rules[1].paths[2]: path "/a/../b" has the segment ".."`,
 		`0 rules[2].name: name "Y z" has 'Y' at position 1: only a-z, 0-9 and, inside, - are allowed`,
 		`0 rules[2].from: the rule says not whom it is about`)
