@@ -130,6 +130,19 @@ func (m *Manager) SetServices(names []string) {
 	m.poke()
 }
 
+// Adopt gives those of the services' certificates that are on disk from before.
+// Nothing is asked for those that are not.
+func (m *Manager) Adopt(names []string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, identity := range m.services(names) {
+		if s := m.reopen(identity); s.cert != nil {
+			m.wanted[identity.String()] = s
+		}
+	}
+	m.publish()
+}
+
 func (m *Manager) services(names []string) []mesh.Identity {
 	var identities []mesh.Identity
 	for _, name := range names {

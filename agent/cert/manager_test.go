@@ -292,8 +292,11 @@ func TestReopen(t *testing.T) {
 
 		ca.err = errors.New("nobody there")
 		m = open(t, dir, ca)
-		m.SetServices([]string{"web", "db"})
+		m.Adopt([]string{"web", "db"})
 		valid(t, m, hostID, webID)
+		if len(m.States()) != 2 {
+			t.Errorf("states %v", m.States())
+		}
 	})
 }
 

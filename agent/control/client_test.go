@@ -135,7 +135,9 @@ func TestRegisterRefused(t *testing.T) {
 		}
 		time.Sleep(repeatMin + time.Millisecond)
 		f.set(func() { f.refusal = "" })
-		time.Sleep(3 * repeatMin)
+		if err := c.WaitAccepted(t.Context(), seq); err != nil {
+			t.Error(err)
+		}
 		if err := c.Registered(); err != nil {
 			t.Errorf("after the repetition: %v", err)
 		}

@@ -47,6 +47,12 @@ func (c *Client) WaitRegistered(ctx context.Context, sequence uint64) error {
 	return err
 }
 
+// WaitAccepted blocks until the servers accepted the registrations of that
+// sequence or later ones, however often they refuse them before.
+func (c *Client) WaitAccepted(ctx context.Context, sequence uint64) error {
+	return c.wait(ctx, func() bool { return c.answered >= sequence && c.refusal == "" })
+}
+
 // Registered reports whether the servers accepted what was registered last, and
 // if not, why.
 func (c *Client) Registered() error {
