@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -66,6 +65,7 @@ type Gossip struct {
 	list      *memberlist.Memberlist
 	transport *transport
 	seen      *roster
+	rejoin    *rejoiner
 }
 
 // Start makes a pool of one; Join merges it with others.
@@ -89,7 +89,7 @@ func Start(ctx context.Context, c Config) (*Gossip, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("starting gossip: %w", err), t.Shutdown())
 	}
-	return &Gossip{list, t, seen}, nil
+	return &Gossip{list, t, seen, startRejoiner(list, seen, c.Name)}, nil
 }
 
 // tuned is for a pool of a few servers that must see a dead one in about three
@@ -115,13 +115,20 @@ func tuned(c Config, t *transport) *memberlist.Config {
 	mc.TCPTimeout = 5 * time.Second
 	// A compressed packet can blow up when opened; messages are small anyway.
 	mc.EnableCompression = false
-	mc.Logger = log.New(logWriter{c.Logger}, "", 0)
+	mc.Logger = quietly(c.Logger)
 	return mc
 }
 
-// Join merges this member's pool with those of the given addresses and reports
-// an error if none could be reached.
+// Join merges this member's pool with those of the given addresses, each an IP
+// address and a port, and reports an error if none could be reached. In any case
+// it goes on trying in the background while this member is alone.
 func (g *Gossip) Join(addresses []string) error {
+	for _, a := range addresses {
+		if _, err := netip.ParseAddrPort(a); err != nil {
+			return fmt.Errorf("joining gossip at %q: it is no IP address with a port", a)
+		}
+	}
+	g.rejoin.remember(addresses)
 	n, err := g.list.Join(addresses)
 	if n > 0 {
 		return nil
@@ -130,8 +137,9 @@ func (g *Gossip) Join(addresses []string) error {
 }
 
 // Members lists all that are known, this one included, ordered by id. Dead ones
-// are listed for as long as this process lives.
-func (g *Gossip) Members() []Member { return g.seen.members(g.list.Members()) }
+// are listed for as long as this process lives, the latest of them if there were
+// many.
+func (g *Gossip) Members() []Member { return g.seen.members() }
 
 // Address is where the others reach this member.
 func (g *Gossip) Address() netip.AddrPort { return g.transport.advertise }
@@ -143,17 +151,21 @@ func (g *Gossip) Changes() <-chan struct{} { return g.seen.changed }
 // Leave tells the others that this member goes of its own will and waits until
 // one of them has heard it, for timeout at most.
 func (g *Gossip) Leave(timeout time.Duration) error {
+	g.rejoin.halt()
 	if err := g.list.Leave(timeout); err != nil {
 		return fmt.Errorf("leaving gossip: %w", err)
 	}
 	return nil
 }
 
-// Stop closes the listeners and waits for what was started here; probes that
+// Stop closes the port and its connections and waits for what was started here; probes that
 // memberlist has under way end by themselves within seconds. Without Leave
 // before it, the others will find this member dead.
 func (g *Gossip) Stop() error {
-	if err := g.list.Shutdown(); err != nil {
+	g.rejoin.halt()
+	err := g.list.Shutdown()
+	g.rejoin.running.Wait()
+	if err != nil {
 		return fmt.Errorf("stopping gossip: %w", err)
 	}
 	return nil

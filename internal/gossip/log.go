@@ -2,9 +2,19 @@ package gossip
 
 import (
 	"context"
+	"log"
 	"log/slog"
 	"strings"
+	"time"
+
+	"github.com/meshd/meshd/internal/telemetry"
 )
+
+// quietly is memberlist's logger: every packet of a stranger makes it write a
+// line.
+func quietly(logger *slog.Logger) *log.Logger {
+	return log.New(logWriter{telemetry.Limit(logger, 20, 10*time.Second)}, "", 0)
+}
 
 // logWriter takes memberlist's log lines, such as "[WARN] memberlist: text",
 // to the level that they name.

@@ -10,51 +10,51 @@ import (
 	"github.com/hashicorp/memberlist"
 )
 
-// A roster remembers members past their death, which memberlist itself soon
-// forgets, and tells of changes.
+// maxGone bounds how many dead members are remembered, whatever a member that
+// lost its senses makes up.
+const maxGone = 64
+
+// A roster copies what memberlist tells of members, who must not be read beside
+// its events, and remembers them past their death, which memberlist soon forgets.
 type roster struct {
 	mu      sync.Mutex
-	gone    map[string]Member
+	all     map[string]Member
+	gone    []string // dead members, the longest dead first
 	changed chan struct{}
 }
 
 var _ memberlist.EventDelegate = (*roster)(nil)
 
 func newRoster() *roster {
-	return &roster{gone: map[string]Member{}, changed: make(chan struct{}, 1)}
+	return &roster{all: map[string]Member{}, changed: make(chan struct{}, 1)}
 }
 
-func (r *roster) NotifyJoin(n *memberlist.Node) {
+func (r *roster) NotifyJoin(n *memberlist.Node)   { r.put(member(n, Alive)) }
+func (r *roster) NotifyUpdate(n *memberlist.Node) { r.put(member(n, Alive)) }
+func (r *roster) NotifyLeave(n *memberlist.Node)  { r.put(member(n, Dead)) }
+
+func (r *roster) put(m Member) {
 	r.mu.Lock()
-	delete(r.gone, n.Name)
-	r.mu.Unlock()
-	r.tell()
-}
-
-func (r *roster) NotifyLeave(n *memberlist.Node) {
-	r.mu.Lock()
-	r.gone[n.Name] = member(n, Dead)
-	r.mu.Unlock()
-	r.tell()
-}
-
-func (r *roster) NotifyUpdate(*memberlist.Node) { r.tell() }
-
-func (r *roster) tell() {
+	defer r.mu.Unlock()
+	r.all[m.ID] = m
+	r.gone = slices.DeleteFunc(r.gone, func(id string) bool { return id == m.ID })
+	if m.State == Dead {
+		r.gone = append(r.gone, m.ID)
+	}
+	if len(r.gone) > maxGone {
+		delete(r.all, r.gone[0])
+		r.gone = r.gone[1:]
+	}
 	select {
 	case r.changed <- struct{}{}:
 	default: // one that was not received yet tells of this change as well
 	}
 }
 
-func (r *roster) members(alive []*memberlist.Node) []Member {
+func (r *roster) members() []Member {
 	r.mu.Lock()
-	all := maps.Clone(r.gone)
-	r.mu.Unlock()
-	for _, n := range alive {
-		all[n.Name] = member(n, Alive)
-	}
-	return slices.SortedFunc(maps.Values(all), func(a, b Member) int { return cmp.Compare(a.ID, b.ID) })
+	defer r.mu.Unlock()
+	return slices.SortedFunc(maps.Values(r.all), func(a, b Member) int { return cmp.Compare(a.ID, b.ID) })
 }
 
 func member(n *memberlist.Node, s State) Member {

@@ -29,8 +29,9 @@ type transport struct {
 	stream  net.Listener
 	packet  net.PacketConn
 	packets chan *memberlist.Packet
-	streams chan net.Conn
+	arrived chan net.Conn
 
+	open    *streams
 	ctx     context.Context // ends with the transport
 	cancel  context.CancelFunc
 	readers sync.WaitGroup
@@ -59,7 +60,8 @@ func listen(ctx context.Context, network netx.Network, bind string, advertise ne
 	t := &transport{
 		network: network, advertise: advertise, logger: logger,
 		stream: stream, packet: packet,
-		packets: make(chan *memberlist.Packet), streams: make(chan net.Conn),
+		packets: make(chan *memberlist.Packet), arrived: make(chan net.Conn),
+		open: newStreams(),
 	}
 	t.ctx, t.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	t.readers.Go(t.readPackets)
@@ -76,6 +78,9 @@ func (t *transport) readPackets() {
 				return
 			}
 			t.logger.Warn("reading a gossip packet", "error", err)
+			if !t.pause() {
+				return
+			}
 			continue
 		}
 		p := &memberlist.Packet{Buf: append([]byte(nil), buffer[:n]...), From: from, Timestamp: time.Now()}
@@ -88,9 +93,10 @@ func (t *transport) readPackets() {
 }
 
 func (t *transport) acceptStreams() {
-	for {
+	for t.open.admit(t.ctx) {
 		c, err := t.stream.Accept()
 		if err != nil {
+			t.open.release()
 			if t.ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
 				return
 			}
@@ -100,10 +106,11 @@ func (t *transport) acceptStreams() {
 			}
 			continue
 		}
+		s := t.open.add(c, t.open.release)
 		select {
-		case t.streams <- c:
+		case t.arrived <- s:
 		case <-t.ctx.Done():
-			c.Close()
+			s.Close()
 			return
 		}
 	}
@@ -143,7 +150,11 @@ func (t *transport) WriteToAddress(b []byte, a memberlist.Address) (time.Time, e
 func (t *transport) DialTimeout(address string, timeout time.Duration) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(t.ctx, timeout)
 	defer cancel()
-	return t.network.DialContext(ctx, "tcp", address)
+	c, err := t.network.DialContext(ctx, "tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	return t.open.add(c, func() {}), nil
 }
 
 func (t *transport) DialAddressTimeout(a memberlist.Address, timeout time.Duration) (net.Conn, error) {
@@ -151,12 +162,13 @@ func (t *transport) DialAddressTimeout(a memberlist.Address, timeout time.Durati
 }
 
 func (t *transport) PacketCh() <-chan *memberlist.Packet { return t.packets }
-func (t *transport) StreamCh() <-chan net.Conn           { return t.streams }
+func (t *transport) StreamCh() <-chan net.Conn           { return t.arrived }
 
-// Shutdown closes both listeners and waits for their readers.
+// Shutdown closes both listeners and all streams, and waits for their readers.
 func (t *transport) Shutdown() error {
 	t.cancel()
 	err := errors.Join(t.stream.Close(), t.packet.Close())
+	t.open.close()
 	t.readers.Wait()
 	return err
 }
