@@ -254,3 +254,35 @@ func TestMessageSize(t *testing.T) {
 		f(MaxMessage, codes.ResourceExhausted)
 	})
 }
+
+// A host that took another's place has its name, not its key.
+func TestPeerKeyHash(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		m, grpcs, _ := w.mux(w.server())
+		m.Start()
+		defer m.Close()
+		f := func(as TLS) {
+			t.Helper()
+			c, err := as.Dial(t.Context(), w.vm1, "s1:7300", GRPC)
+			must(t, err)
+			defer c.Close()
+			s, err := grpcs.Accept()
+			must(t, err)
+			defer s.Close()
+			got, ok := s.(*Conn).KeyHash()
+			if as.Certificate == nil {
+				if ok {
+					t.Error("nobody has a key")
+				}
+				return
+			}
+			if want := pki.Pin(as.Certificate().Leaf); !ok || got != want {
+				t.Errorf("key %x, %v, want %x", got, ok, want)
+			}
+		}
+		f(w.agent())
+		f(w.agent())
+		f(w.nobody())
+	})
+}

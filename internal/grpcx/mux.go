@@ -13,6 +13,7 @@ import (
 
 	"github.com/meshd/meshd/internal/mesh"
 	"github.com/meshd/meshd/internal/pki"
+	"github.com/meshd/meshd/internal/telemetry"
 )
 
 const (
@@ -38,11 +39,12 @@ type Mux struct {
 	running  sync.WaitGroup
 }
 
-// NewMux prepares a Mux. Its listeners are made by Listen, then Start begins.
+// NewMux prepares a Mux. Its listeners are made by Listen, then Start begins. Of
+// connections refused only some are logged when there are many.
 func NewMux(l net.Listener, t TLS, log *slog.Logger) *Mux {
 	ctx, cancel := context.WithCancel(context.Background())
 	m := &Mux{
-		listener: l, tls: t, config: t.server(), log: log,
+		listener: l, tls: t, config: t.server(), log: telemetry.Limit(log, 20, 10*time.Second),
 		routes: map[string]*route{}, slots: make(chan struct{}, maxHandshakes),
 		ctx: ctx, cancel: cancel,
 	}
