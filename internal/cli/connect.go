@@ -1,0 +1,101 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/meshd/meshd/api/client"
+	apiv1 "github.com/meshd/meshd/api/v1"
+)
+
+// A write goes to the leader, and a leader is elected within seconds.
+const callTimeout = 15 * time.Second
+
+var (
+	socketDir    = filepath.Dir(client.AgentSocket)
+	serverSocket = filepath.Base(client.ServerSocket)
+	agentSocket  = filepath.Base(client.AgentSocket)
+)
+
+func socketFlag() cli.Flag {
+	return &cli.StringFlag{Name: "socket", EnvVars: []string{client.SocketEnv}, Value: socketDir,
+		Usage: "the `PATH` of meshd's unix socket, or of a folder with server.sock and agent.sock"}
+}
+
+// socketPath gives the first of the named sockets that is in the folder asked
+// for; what is no folder is the socket itself.
+func socketPath(c *cli.Context, names ...string) string {
+	path := c.String("socket")
+	if info, err := os.Stat(path); path != socketDir && (err != nil || !info.IsDir()) {
+		return path
+	}
+	for _, name := range names {
+		if _, err := os.Stat(filepath.Join(path, name)); err == nil {
+			return filepath.Join(path, name)
+		}
+	}
+	return filepath.Join(path, names[len(names)-1])
+}
+
+// An adminCall is what a command needs to ask about the mesh or to change it.
+type adminCall struct {
+	ctx   context.Context
+	admin apiv1.AdminClient
+}
+
+// withAdmin calls a server of this host if there is one, else the agent, which
+// passes questions on. doing says in a few words what the call is for.
+func withAdmin(c *cli.Context, doing string, call func(*adminCall) error) error {
+	return withClient(c.Context, socketPath(c, serverSocket, agentSocket), doing, func(ctx context.Context, cl *client.Client) error {
+		return call(&adminCall{ctx, cl.Admin()})
+	})
+}
+
+// A localCall is what a command needs to deal with this host's agent.
+type localCall struct {
+	ctx   context.Context
+	local apiv1.LocalClient
+}
+
+// withLocal calls the agent of this host.
+func withLocal(c *cli.Context, doing string, call func(*localCall) error) error {
+	return withClient(c.Context, socketPath(c, agentSocket), doing, func(ctx context.Context, cl *client.Client) error {
+		return call(&localCall{ctx, cl.Local()})
+	})
+}
+
+func withClient(ctx context.Context, path, doing string, call func(context.Context, *client.Client) error) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	cl, err := client.Dial(ctx, path)
+	if err != nil {
+		return socketFailure(path, err)
+	}
+	defer cl.Close()
+	return rpcFailure(doing, call(ctx, cl))
+}
+
+func socketFailure(path string, err error) error {
+	f := &failure{what: "cannot reach meshd at " + path, cause: err}
+	var errno syscall.Errno
+	if errors.As(err, &errno) {
+		f.cause = errno
+	}
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		f.next = "run the command as root: sudo meshd ..."
+	case filepath.Dir(path) == socketDir:
+		f.next = "see whether it runs: systemctl status meshd-agent meshd-server\n" +
+			"on a host that is in no mesh yet: meshd join TOKEN, or meshd init on the first one"
+	default:
+		f.next = "give the right path: --socket PATH, or the environment variable " + client.SocketEnv
+	}
+	return f
+}

@@ -1,0 +1,127 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/meshd/meshd/agent"
+	apiv1 "github.com/meshd/meshd/api/v1"
+	"github.com/meshd/meshd/internal/host"
+	"github.com/meshd/meshd/server"
+)
+
+func initCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "init",
+		Usage: "make a new mesh, with this host as its first",
+		UsageText: "meshd init [OPTION]...\n\n" +
+			"meshd init\n" +
+			"meshd init --cluster-name shop --advertise 10.0.0.1",
+		Description: "Starts a server and an agent as systemd units and prints the line that the next\n" +
+			"host joins with. A mesh begins here and nowhere else: other servers join it.",
+		Category: setUp,
+		Flags: append(setupFlags(),
+			&cli.StringFlag{Name: "cluster-name", Usage: "the `NAME` of the mesh, for people", DefaultText: "the trust domain"},
+			&cli.StringFlag{Name: "trust-domain", Usage: "the `DOMAIN` in the identities of hosts and services; it cannot be changed later", DefaultText: "made up"}),
+		Action: initAction,
+	}
+}
+
+func initAction(c *cli.Context) error {
+	if err := takesNoArguments(c); err != nil {
+		return err
+	}
+	s, err := beginSetup(c)
+	if err != nil {
+		return err
+	}
+	if err := refuseMember(s.agent.DataDir); err != nil {
+		return err
+	}
+	token, err := s.found()
+	if err != nil {
+		s.rollBack()
+		return err
+	}
+	resolver, err := s.resolver()
+	if err != nil {
+		return err
+	}
+	s.printFounded(token, resolver)
+	return nil
+}
+
+// refuseMember makes sure that no host is taken from a mesh by mistake.
+func refuseMember(dir string) error {
+	m, err := agent.Joined(dir)
+	if errors.Is(err, agent.ErrNotJoined) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return &failure{
+		what:   fmt.Sprintf("this host is in the mesh %s already, as %s", m.ClusterName, m.Name),
+		effect: unchanged,
+		next: "see how it is: meshd status\n" +
+			"to take it out of that mesh: systemctl disable --now meshd-agent, then rm -r " + dir,
+	}
+}
+
+// found makes the mesh and gives a token for the next host. When it fails,
+// rollBack leaves the host as it was.
+func (s *setup) found() (token string, err error) {
+	if err := s.prepareHost(); err != nil {
+		return "", err
+	}
+	logger, _ := newLogger(s.c, s.server.LogLevel)
+	cfg, err := serverConfig(s.server, logger)
+	if err != nil {
+		return "", err
+	}
+	options := server.InitOptions{ClusterName: s.c.String("cluster-name"), TrustDomain: s.c.String("trust-domain")}
+	if err := server.Init(cfg, options); err != nil {
+		return "", &failure{what: "no new mesh was made", cause: err, effect: unchanged}
+	}
+	s.undo = append(s.undo, func(ctx context.Context) { os.RemoveAll(s.server.DataDir) },
+		func(ctx context.Context) { _ = s.host.Stop(ctx, host.ServerUnit) })
+	if err := s.startServer(); err != nil {
+		return "", err
+	}
+	if err := s.joinOwnAgent(); err != nil {
+		return "", err
+	}
+	return s.createToken(&apiv1.CreateTokenRequest{})
+}
+
+// resolver has names below .mesh answered, and says in words how that went.
+func (s *setup) resolver() (string, error) {
+	if s.c.Bool("no-resolver") {
+		return "left alone: have your resolver ask " + s.agent.DNS + " for the zone mesh", nil
+	}
+	installed, err := s.host.InstallResolver(s.ctx)
+	if err != nil {
+		return "", err
+	}
+	if !installed {
+		return "not set up: systemd-resolved does not run here; have your resolver ask " + s.agent.DNS + " for the zone mesh", nil
+	}
+	return "NAME.mesh is answered through systemd-resolved", nil
+}
+
+func (s *setup) printFounded(token, resolver string) {
+	t := &table{}
+	t.row("mesh", "made, with strict mutual TLS between all hosts")
+	t.row("server", s.name+" at "+s.server.Advertise)
+	t.row("agent", s.name+" at "+s.address.String())
+	t.row("names", resolver)
+	_ = t.write(s.c.App.Writer)
+	fmt.Fprintf(s.c.App.Writer, "\nOn the next host, once and within an hour:\n\n%s\n\n"+
+		"For every further host:    meshd token create\n"+
+		"For a further server:      meshd token create --server\n"+
+		"To add a service here:     meshd service add NAME --port PORT\n", joinLine(token, false))
+}

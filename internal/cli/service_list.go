@@ -1,0 +1,89 @@
+package cli
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	apiv1 "github.com/meshd/meshd/api/v1"
+)
+
+func serviceListCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "list",
+		Usage:     "list the services of the mesh, or of this host",
+		UsageText: "meshd service list [--local] [-o table|json|yaml]\n\nmeshd service list --local",
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "local", Usage: "what is declared on this host, with the result of its checks"},
+			outputFlag(),
+		},
+		Action: func(c *cli.Context) error {
+			format, err := noArguments(c)
+			if err != nil {
+				return err
+			}
+			if c.Bool("local") {
+				return listLocal(c, format)
+			}
+			return withAdmin(c, "list the services", func(a *adminCall) error {
+				reply, err := a.admin.ListServices(a.ctx, &apiv1.ListServicesRequest{})
+				if err != nil {
+					return err
+				}
+				return printMessage(c, format, reply, func(t *table) { serviceRows(t, reply.Services) })
+			})
+		},
+	}
+}
+
+func serviceRows(t *table, list []*apiv1.ServiceSlice) {
+	t.row("NAME", "PROTOCOL", "PASSING", "HOSTS", "ROUTES", "POLICIES")
+	for _, s := range list {
+		passing := 0
+		hosts := map[string]bool{}
+		for _, e := range s.Endpoints {
+			if e.Health == apiv1.Health_HEALTH_PASSING && e.NodeState == apiv1.NodeState_NODE_STATE_ALIVE {
+				passing++
+			}
+			hosts[e.Node] = true
+		}
+		t.row(s.Name, sliceProtocol(s), fmt.Sprintf("%d of %d", passing, len(s.Endpoints)),
+			strings.Join(slices.Sorted(maps.Keys(hosts)), ","), len(s.Routes), len(s.Policies))
+	}
+}
+
+// sliceProtocol is how calls to a service are made: as configured, else as its
+// instances declare it.
+func sliceProtocol(s *apiv1.ServiceSlice) string {
+	if p := s.GetConfig().GetProtocol(); p != apiv1.Protocol_PROTOCOL_UNSPECIFIED {
+		return protocolWord(p)
+	}
+	for _, e := range s.Endpoints {
+		return protocolWord(e.Protocol)
+	}
+	return ""
+}
+
+func protocolWord(p apiv1.Protocol) string { return enumWord(p.String(), "PROTOCOL_") }
+func healthWord(h apiv1.Health) string     { return enumWord(h.String(), "HEALTH_") }
+
+func listLocal(c *cli.Context, format format) error {
+	return withLocal(c, "list the services of this host", func(l *localCall) error {
+		reply, err := l.local.LocalStatus(l.ctx, &apiv1.LocalStatusRequest{})
+		if err != nil {
+			return err
+		}
+		return printMessage(c, format, reply, func(t *table) { localServiceRows(t, reply.Services) })
+	})
+}
+
+func localServiceRows(t *table, list []*apiv1.LocalService) {
+	t.row("ID", "SERVICE", "PORT", "PROTOCOL", "UNIT", "HEALTH", "SOURCE", "CHECK")
+	for _, s := range list {
+		d := s.GetDeclaration()
+		t.row(d.GetId(), d.GetName(), d.GetPort(), protocolWord(d.GetProtocol()), s.Unit, healthWord(s.Health), s.Source, s.CheckOutput)
+	}
+}
