@@ -35,10 +35,6 @@ type Config struct {
 
 	Network netx.Network
 	Logger  *slog.Logger
-	// Version and Commit of the program.
-	Version string
-	Commit  string
-
 	// NoSync leaves out fsync of the Raft log. For tests.
 	NoSync bool
 }

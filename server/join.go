@@ -17,6 +17,7 @@ import (
 	"github.com/meshd/meshd/internal/grpcx"
 	"github.com/meshd/meshd/internal/jointoken"
 	"github.com/meshd/meshd/internal/pki"
+	"github.com/meshd/meshd/internal/version"
 )
 
 const joinRetry = time.Second
@@ -74,7 +75,7 @@ func enroll(ctx context.Context, c Config, token *jointoken.Token, key *ecdsa.Pr
 		return nil, err
 	}
 	request := &apiv1.JoinRequest{
-		TokenId: token.ID, Secret: token.Secret[:], Name: c.Name, Csr: csr, Version: c.Version,
+		TokenId: token.ID, Secret: token.Secret[:], Name: c.Name, Csr: csr, Version: version.Version(),
 		Server: &apiv1.ServerJoin{Address: c.Advertise, GossipAddress: c.GossipAdvertise},
 	}
 	for {

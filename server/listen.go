@@ -14,6 +14,7 @@ import (
 	"github.com/meshd/meshd/internal/grpcx"
 	"github.com/meshd/meshd/internal/netx"
 	"github.com/meshd/meshd/internal/telemetry"
+	"github.com/meshd/meshd/internal/version"
 	"github.com/meshd/meshd/server/push"
 	"github.com/meshd/meshd/server/rpc"
 )
@@ -45,7 +46,7 @@ func (l *raftLayer) Dial(address string, timeout time.Duration) (net.Conn, error
 
 // serveCalls serves agents, operators and other servers.
 func (s *Server) serveCalls(ctx context.Context, calls net.Listener) error {
-	s.replica = rpc.NewReplica(s.store, func(address string) (*grpc.ClientConn, error) {
+	s.replica = rpc.NewReplica(s.member.ID, s.store, func(address string) (*grpc.ClientConn, error) {
 		return grpcx.Dial(s.cfg.Network, address, s.keeper.TLS())
 	})
 	s.onStop(s.replica.Close)
@@ -54,7 +55,7 @@ func (s *Server) serveCalls(ctx context.Context, calls net.Listener) error {
 	})
 	services := rpc.New(rpc.Config{
 		Replica: s.replica, Authority: s.keeper.Authority, Secrets: s.secrets, Peers: s.peers,
-		Streams: s.hub, Version: s.cfg.Version, Logger: s.log,
+		Streams: s.hub, Version: version.Version(), Logger: s.log,
 	})
 	s.serve(services.TLS(), calls)
 	if s.cfg.Socket != "" {

@@ -15,6 +15,7 @@ import (
 	"github.com/meshd/meshd/internal/gossip"
 	"github.com/meshd/meshd/internal/grpcx"
 	"github.com/meshd/meshd/internal/telemetry"
+	"github.com/meshd/meshd/internal/version"
 	"github.com/meshd/meshd/server/leader"
 	"github.com/meshd/meshd/server/push"
 	"github.com/meshd/meshd/server/rpc"
@@ -68,9 +69,10 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	build := version.Get()
 	return &Server{
 		cfg: cfg, dir: dir, member: m, keeper: k, log: log,
-		registry: telemetry.NewRegistry(cfg.Version, cfg.Commit), ready: make(chan struct{}),
+		registry: telemetry.NewRegistry(build.Version, build.Commit), ready: make(chan struct{}),
 	}, nil
 }
 
@@ -133,6 +135,9 @@ func (s *Server) Name() string { return s.member.Name }
 
 // ID of the server.
 func (s *Server) ID() string { return s.member.ID }
+
+// Leads reports whether this server believes that it leads the others.
+func (s *Server) Leads() bool { return s.store.IsLeader() }
 
 // openStore starts Raft. Only a server that Init has made begins a cluster, and
 // only until the mesh is made.

@@ -12,6 +12,7 @@ import (
 
 	apiv1 "github.com/meshd/meshd/api/v1"
 	"github.com/meshd/meshd/internal/gossip"
+	"github.com/meshd/meshd/internal/version"
 	"github.com/meshd/meshd/store/command"
 	"github.com/meshd/meshd/store/state"
 )
@@ -28,7 +29,7 @@ func (s *Server) startGossip(ctx context.Context) error {
 	s.gossip, err = gossip.Start(ctx, gossip.Config{
 		Name: s.member.ID, Bind: s.cfg.GossipListen, Advertise: advertise,
 		Key: s.member.gossip, Label: s.member.ClusterID, Network: s.cfg.Network, Logger: s.log,
-		Tags: gossip.Tags{Name: s.member.Name, Address: s.cfg.Advertise, Version: s.cfg.Version},
+		Tags: gossip.Tags{Name: s.member.Name, Address: s.cfg.Advertise, Version: version.Version()},
 	})
 	if err != nil {
 		return err

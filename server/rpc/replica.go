@@ -23,6 +23,7 @@ import (
 // the server's own tables, as fresh as is wanted, and its writes find the
 // leader.
 type Replica struct {
+	self  string // id of the server
 	store *store.Store
 	dial  func(address string) (*grpc.ClientConn, error)
 	// resources has one value for whoever validates and writes resources.
@@ -30,12 +31,14 @@ type Replica struct {
 
 	mu    sync.Mutex
 	peers map[string]*grpc.ClientConn // by address
+	asked int                         // servers asked in search of a leader
 }
 
-// NewReplica makes a replica on top of s. dial opens a connection to another
-// server, proving this one's identity and checking the other's.
-func NewReplica(s *store.Store, dial func(address string) (*grpc.ClientConn, error)) *Replica {
-	return &Replica{store: s, dial: dial, resources: make(chan struct{}, 1), peers: map[string]*grpc.ClientConn{}}
+// NewReplica makes a replica on top of s, for the server with id self. dial
+// opens a connection to another server, proving this one's identity and checking
+// the other's.
+func NewReplica(self string, s *store.Store, dial func(address string) (*grpc.ClientConn, error)) *Replica {
+	return &Replica{self: self, store: s, dial: dial, resources: make(chan struct{}, 1), peers: map[string]*grpc.ClientConn{}}
 }
 
 // Close ends the connections to other servers.
@@ -63,7 +66,7 @@ func (r *Replica) Fresh(ctx context.Context) (txn *state.Txn, err error) {
 	err = r.atLeader(ctx, func() (err error) {
 		txn, err = r.store.Read(ctx, store.Linearizable)
 		return again(err)
-	}, func(leader apiv1.PeerClient) error {
+	}, func(ctx context.Context, leader apiv1.PeerClient) error {
 		reply, err := leader.ReadIndex(ctx, &apiv1.ReadIndexRequest{})
 		if err != nil {
 			return again(err)
@@ -84,7 +87,7 @@ func (r *Replica) Propose(ctx context.Context, msg proto.Message) (result *comma
 	err = r.atLeader(ctx, func() (err error) {
 		result, err = r.lead(ctx, msg)
 		return err
-	}, func(leader apiv1.PeerClient) (err error) {
+	}, func(ctx context.Context, leader apiv1.PeerClient) (err error) {
 		result, err = forward(ctx, leader, msg)
 		return err
 	})
@@ -130,12 +133,15 @@ func outcome(err error, reached bool) error {
 	return &OutcomeError{err}
 }
 
+// A remote is what to do when another server leads.
+type remote func(ctx context.Context, leader apiv1.PeerClient) error
+
 // atLeader calls here when this server leads and there when another does, until
 // it gives something else than a retryError or ctx ends.
-func (r *Replica) atLeader(ctx context.Context, here func() error, there func(apiv1.PeerClient) error) error {
+func (r *Replica) atLeader(ctx context.Context, here func() error, there remote) error {
 	for {
 		leader, changed := r.store.WatchLeader()
-		err := r.once(leader, here, there)
+		err := r.once(ctx, leader, changed, here, there)
 		var retry *retryError
 		if !errors.As(err, &retry) {
 			return err
@@ -149,25 +155,72 @@ func (r *Replica) atLeader(ctx context.Context, here func() error, there func(ap
 	}
 }
 
-// retryDelay is how long after a failure the leader is tried again, unless there
-// is another sooner.
-const retryDelay = 100 * time.Millisecond
+const (
+	// retryDelay is how long after a failure the leader is tried again, unless
+	// there is another sooner.
+	retryDelay = 100 * time.Millisecond
+	// deposedGrace is how long a leader may take to answer once it leads no more.
+	// One whose host died never does, and its connection looks alive.
+	deposedGrace = 500 * time.Millisecond
+)
 
-func (r *Replica) once(leader store.Leadership, here func() error, there func(apiv1.PeerClient) error) error {
-	if leader.Leads {
+func (r *Replica) once(ctx context.Context, leader store.Leadership, changed <-chan struct{}, here func() error, there remote) error {
+	switch {
+	case leader.Leads:
 		return here()
+	case leader.Address != "":
+		return r.call(ctx, leader.Address, changed, there)
 	}
-	if leader.Address == "" {
-		return again(errors.New("the servers have no leader: it takes a majority of them to have one"))
+	address := r.next()
+	if address == "" {
+		return again(errNoLeader)
 	}
-	conn, err := r.peer(leader.Address)
+	err := r.call(ctx, address, changed, there)
+	if retry := new(retryError); errors.As(err, &retry) {
+		return again(errNoLeader)
+	}
+	return err
+}
+
+var errNoLeader = errors.New("the servers have no leader: it takes a majority of them to have one")
+
+func (r *Replica) call(ctx context.Context, address string, changed <-chan struct{}, there remote) error {
+	conn, err := r.peer(address)
 	if err != nil {
 		return again(err)
 	}
 	// Whoever tried before may have left the connection waiting for its next
 	// attempt, though the leader is there by now.
 	conn.ResetConnectBackoff()
-	return there(apiv1.NewPeerClient(conn))
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		select {
+		case <-changed:
+			time.AfterFunc(deposedGrace, cancel)
+		case <-ctx.Done():
+		}
+	}()
+	return there(ctx, apiv1.NewPeerClient(conn))
+}
+
+// next gives one server after the other to be asked while no leader is known: a
+// leader may be there that cannot reach this server, as when it has moved. It
+// is empty when there is no other server.
+func (r *Replica) next() string {
+	var others []string
+	for _, s := range r.Local().Servers(nil) {
+		if s.Id != r.self {
+			others = append(others, s.Address)
+		}
+	}
+	if len(others) == 0 {
+		return ""
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.asked++
+	return others[r.asked%len(others)]
 }
 
 func (r *Replica) peer(address string) (*grpc.ClientConn, error) {
