@@ -1268,6 +1268,78 @@ func (*RevokeTokenReply) Descriptor() ([]byte, []int) {
 	return file_api_v1_admin_proto_rawDescGZIP(), []int{21}
 }
 
+type LeaveRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LeaveRequest) Reset() {
+	*x = LeaveRequest{}
+	mi := &file_api_v1_admin_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LeaveRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LeaveRequest) ProtoMessage() {}
+
+func (x *LeaveRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_v1_admin_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LeaveRequest.ProtoReflect.Descriptor instead.
+func (*LeaveRequest) Descriptor() ([]byte, []int) {
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{22}
+}
+
+type LeaveReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LeaveReply) Reset() {
+	*x = LeaveReply{}
+	mi := &file_api_v1_admin_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LeaveReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LeaveReply) ProtoMessage() {}
+
+func (x *LeaveReply) ProtoReflect() protoreflect.Message {
+	mi := &file_api_v1_admin_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LeaveReply.ProtoReflect.Descriptor instead.
+func (*LeaveReply) Descriptor() ([]byte, []int) {
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{23}
+}
+
 // A Declaration is a service as somebody on its host declares it.
 type Declaration struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
@@ -1289,7 +1361,7 @@ type Declaration struct {
 
 func (x *Declaration) Reset() {
 	*x = Declaration{}
-	mi := &file_api_v1_admin_proto_msgTypes[22]
+	mi := &file_api_v1_admin_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1301,7 +1373,7 @@ func (x *Declaration) String() string {
 func (*Declaration) ProtoMessage() {}
 
 func (x *Declaration) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[22]
+	mi := &file_api_v1_admin_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1314,7 +1386,7 @@ func (x *Declaration) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Declaration.ProtoReflect.Descriptor instead.
 func (*Declaration) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{22}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Declaration) GetName() string {
@@ -1402,7 +1474,7 @@ type CheckSpec struct {
 
 func (x *CheckSpec) Reset() {
 	*x = CheckSpec{}
-	mi := &file_api_v1_admin_proto_msgTypes[23]
+	mi := &file_api_v1_admin_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1414,7 +1486,7 @@ func (x *CheckSpec) String() string {
 func (*CheckSpec) ProtoMessage() {}
 
 func (x *CheckSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[23]
+	mi := &file_api_v1_admin_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1427,7 +1499,7 @@ func (x *CheckSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckSpec.ProtoReflect.Descriptor instead.
 func (*CheckSpec) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{23}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *CheckSpec) GetKind() isCheckSpec_Kind {
@@ -1494,7 +1566,7 @@ type AddServiceRequest struct {
 
 func (x *AddServiceRequest) Reset() {
 	*x = AddServiceRequest{}
-	mi := &file_api_v1_admin_proto_msgTypes[24]
+	mi := &file_api_v1_admin_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1506,7 +1578,7 @@ func (x *AddServiceRequest) String() string {
 func (*AddServiceRequest) ProtoMessage() {}
 
 func (x *AddServiceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[24]
+	mi := &file_api_v1_admin_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1519,7 +1591,7 @@ func (x *AddServiceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddServiceRequest.ProtoReflect.Descriptor instead.
 func (*AddServiceRequest) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{24}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *AddServiceRequest) GetDeclaration() *Declaration {
@@ -1540,7 +1612,7 @@ type AddServiceReply struct {
 
 func (x *AddServiceReply) Reset() {
 	*x = AddServiceReply{}
-	mi := &file_api_v1_admin_proto_msgTypes[25]
+	mi := &file_api_v1_admin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1552,7 +1624,7 @@ func (x *AddServiceReply) String() string {
 func (*AddServiceReply) ProtoMessage() {}
 
 func (x *AddServiceReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[25]
+	mi := &file_api_v1_admin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1565,7 +1637,7 @@ func (x *AddServiceReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddServiceReply.ProtoReflect.Descriptor instead.
 func (*AddServiceReply) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{25}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *AddServiceReply) GetAddress() string {
@@ -1598,7 +1670,7 @@ type RemoveServiceRequest struct {
 
 func (x *RemoveServiceRequest) Reset() {
 	*x = RemoveServiceRequest{}
-	mi := &file_api_v1_admin_proto_msgTypes[26]
+	mi := &file_api_v1_admin_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1610,7 +1682,7 @@ func (x *RemoveServiceRequest) String() string {
 func (*RemoveServiceRequest) ProtoMessage() {}
 
 func (x *RemoveServiceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[26]
+	mi := &file_api_v1_admin_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1623,7 +1695,7 @@ func (x *RemoveServiceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveServiceRequest.ProtoReflect.Descriptor instead.
 func (*RemoveServiceRequest) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{26}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *RemoveServiceRequest) GetId() string {
@@ -1641,7 +1713,7 @@ type RemoveServiceReply struct {
 
 func (x *RemoveServiceReply) Reset() {
 	*x = RemoveServiceReply{}
-	mi := &file_api_v1_admin_proto_msgTypes[27]
+	mi := &file_api_v1_admin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1653,7 +1725,7 @@ func (x *RemoveServiceReply) String() string {
 func (*RemoveServiceReply) ProtoMessage() {}
 
 func (x *RemoveServiceReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[27]
+	mi := &file_api_v1_admin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1666,7 +1738,7 @@ func (x *RemoveServiceReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveServiceReply.ProtoReflect.Descriptor instead.
 func (*RemoveServiceReply) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{27}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{29}
 }
 
 type LocalStatusRequest struct {
@@ -1677,7 +1749,7 @@ type LocalStatusRequest struct {
 
 func (x *LocalStatusRequest) Reset() {
 	*x = LocalStatusRequest{}
-	mi := &file_api_v1_admin_proto_msgTypes[28]
+	mi := &file_api_v1_admin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1689,7 +1761,7 @@ func (x *LocalStatusRequest) String() string {
 func (*LocalStatusRequest) ProtoMessage() {}
 
 func (x *LocalStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[28]
+	mi := &file_api_v1_admin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1702,7 +1774,7 @@ func (x *LocalStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LocalStatusRequest.ProtoReflect.Descriptor instead.
 func (*LocalStatusRequest) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{28}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{30}
 }
 
 type LocalStatusReply struct {
@@ -1723,7 +1795,7 @@ type LocalStatusReply struct {
 
 func (x *LocalStatusReply) Reset() {
 	*x = LocalStatusReply{}
-	mi := &file_api_v1_admin_proto_msgTypes[29]
+	mi := &file_api_v1_admin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1735,7 +1807,7 @@ func (x *LocalStatusReply) String() string {
 func (*LocalStatusReply) ProtoMessage() {}
 
 func (x *LocalStatusReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[29]
+	mi := &file_api_v1_admin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1748,7 +1820,7 @@ func (x *LocalStatusReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LocalStatusReply.ProtoReflect.Descriptor instead.
 func (*LocalStatusReply) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{29}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *LocalStatusReply) GetNode() string {
@@ -1834,7 +1906,7 @@ type LocalService struct {
 
 func (x *LocalService) Reset() {
 	*x = LocalService{}
-	mi := &file_api_v1_admin_proto_msgTypes[30]
+	mi := &file_api_v1_admin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1846,7 +1918,7 @@ func (x *LocalService) String() string {
 func (*LocalService) ProtoMessage() {}
 
 func (x *LocalService) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[30]
+	mi := &file_api_v1_admin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1859,7 +1931,7 @@ func (x *LocalService) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LocalService.ProtoReflect.Descriptor instead.
 func (*LocalService) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{30}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *LocalService) GetDeclaration() *Declaration {
@@ -1907,7 +1979,7 @@ type LocalCertificate struct {
 
 func (x *LocalCertificate) Reset() {
 	*x = LocalCertificate{}
-	mi := &file_api_v1_admin_proto_msgTypes[31]
+	mi := &file_api_v1_admin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1919,7 +1991,7 @@ func (x *LocalCertificate) String() string {
 func (*LocalCertificate) ProtoMessage() {}
 
 func (x *LocalCertificate) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[31]
+	mi := &file_api_v1_admin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1932,7 +2004,7 @@ func (x *LocalCertificate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LocalCertificate.ProtoReflect.Descriptor instead.
 func (*LocalCertificate) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{31}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *LocalCertificate) GetIdentity() string {
@@ -1957,7 +2029,7 @@ type ReadIndexRequest struct {
 
 func (x *ReadIndexRequest) Reset() {
 	*x = ReadIndexRequest{}
-	mi := &file_api_v1_admin_proto_msgTypes[32]
+	mi := &file_api_v1_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1969,7 +2041,7 @@ func (x *ReadIndexRequest) String() string {
 func (*ReadIndexRequest) ProtoMessage() {}
 
 func (x *ReadIndexRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[32]
+	mi := &file_api_v1_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1982,7 +2054,7 @@ func (x *ReadIndexRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadIndexRequest.ProtoReflect.Descriptor instead.
 func (*ReadIndexRequest) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{32}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{34}
 }
 
 type ReadIndexReply struct {
@@ -1994,7 +2066,7 @@ type ReadIndexReply struct {
 
 func (x *ReadIndexReply) Reset() {
 	*x = ReadIndexReply{}
-	mi := &file_api_v1_admin_proto_msgTypes[33]
+	mi := &file_api_v1_admin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2006,7 +2078,7 @@ func (x *ReadIndexReply) String() string {
 func (*ReadIndexReply) ProtoMessage() {}
 
 func (x *ReadIndexReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[33]
+	mi := &file_api_v1_admin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2019,7 +2091,7 @@ func (x *ReadIndexReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadIndexReply.ProtoReflect.Descriptor instead.
 func (*ReadIndexReply) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{33}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ReadIndexReply) GetIndex() uint64 {
@@ -2038,7 +2110,7 @@ type ProposeRequest struct {
 
 func (x *ProposeRequest) Reset() {
 	*x = ProposeRequest{}
-	mi := &file_api_v1_admin_proto_msgTypes[34]
+	mi := &file_api_v1_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2050,7 +2122,7 @@ func (x *ProposeRequest) String() string {
 func (*ProposeRequest) ProtoMessage() {}
 
 func (x *ProposeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[34]
+	mi := &file_api_v1_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2063,7 +2135,7 @@ func (x *ProposeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposeRequest.ProtoReflect.Descriptor instead.
 func (*ProposeRequest) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{34}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ProposeRequest) GetEntry() []byte {
@@ -2083,7 +2155,7 @@ type ProposeReply struct {
 
 func (x *ProposeReply) Reset() {
 	*x = ProposeReply{}
-	mi := &file_api_v1_admin_proto_msgTypes[35]
+	mi := &file_api_v1_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2095,7 +2167,7 @@ func (x *ProposeReply) String() string {
 func (*ProposeReply) ProtoMessage() {}
 
 func (x *ProposeReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[35]
+	mi := &file_api_v1_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2108,7 +2180,7 @@ func (x *ProposeReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposeReply.ProtoReflect.Descriptor instead.
 func (*ProposeReply) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{35}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ProposeReply) GetIndex() uint64 {
@@ -2210,7 +2282,10 @@ const file_api_v1_admin_proto_rawDesc = "" +
 	"\x06tokens\x18\x01 \x03(\v2\x0f.meshd.v1.TokenR\x06tokens\"$\n" +
 	"\x12RevokeTokenRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"\x12\n" +
-	"\x10RevokeTokenReply\"\xf4\x02\n" +
+	"\x10RevokeTokenReply\"\x0e\n" +
+	"\fLeaveRequest\"\f\n" +
+	"\n" +
+	"LeaveReply\"\xf4\x02\n" +
 	"\vDeclaration\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
@@ -2283,12 +2358,13 @@ const file_api_v1_admin_proto_rawDesc = "" +
 	"\vCreateToken\x12\x1c.meshd.v1.CreateTokenRequest\x1a\x1a.meshd.v1.CreateTokenReply\x12D\n" +
 	"\n" +
 	"ListTokens\x12\x1b.meshd.v1.ListTokensRequest\x1a\x19.meshd.v1.ListTokensReply\x12G\n" +
-	"\vRevokeToken\x12\x1c.meshd.v1.RevokeTokenRequest\x1a\x1a.meshd.v1.RevokeTokenReply2\xe5\x01\n" +
+	"\vRevokeToken\x12\x1c.meshd.v1.RevokeTokenRequest\x1a\x1a.meshd.v1.RevokeTokenReply2\x9c\x02\n" +
 	"\x05Local\x12D\n" +
 	"\n" +
 	"AddService\x12\x1b.meshd.v1.AddServiceRequest\x1a\x19.meshd.v1.AddServiceReply\x12M\n" +
 	"\rRemoveService\x12\x1e.meshd.v1.RemoveServiceRequest\x1a\x1c.meshd.v1.RemoveServiceReply\x12G\n" +
-	"\vLocalStatus\x12\x1c.meshd.v1.LocalStatusRequest\x1a\x1a.meshd.v1.LocalStatusReply2\x86\x01\n" +
+	"\vLocalStatus\x12\x1c.meshd.v1.LocalStatusRequest\x1a\x1a.meshd.v1.LocalStatusReply\x125\n" +
+	"\x05Leave\x12\x16.meshd.v1.LeaveRequest\x1a\x14.meshd.v1.LeaveReply2\x86\x01\n" +
 	"\x04Peer\x12;\n" +
 	"\aPropose\x12\x18.meshd.v1.ProposeRequest\x1a\x16.meshd.v1.ProposeReply\x12A\n" +
 	"\tReadIndex\x12\x1a.meshd.v1.ReadIndexRequest\x1a\x18.meshd.v1.ReadIndexReplyB%Z#github.com/meshd/meshd/api/v1;apiv1b\x06proto3"
@@ -2305,7 +2381,7 @@ func file_api_v1_admin_proto_rawDescGZIP() []byte {
 	return file_api_v1_admin_proto_rawDescData
 }
 
-var file_api_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
+var file_api_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
 var file_api_v1_admin_proto_goTypes = []any{
 	(*StatusRequest)(nil),        // 0: meshd.v1.StatusRequest
 	(*StatusReply)(nil),          // 1: meshd.v1.StatusReply
@@ -2329,55 +2405,57 @@ var file_api_v1_admin_proto_goTypes = []any{
 	(*ListTokensReply)(nil),      // 19: meshd.v1.ListTokensReply
 	(*RevokeTokenRequest)(nil),   // 20: meshd.v1.RevokeTokenRequest
 	(*RevokeTokenReply)(nil),     // 21: meshd.v1.RevokeTokenReply
-	(*Declaration)(nil),          // 22: meshd.v1.Declaration
-	(*CheckSpec)(nil),            // 23: meshd.v1.CheckSpec
-	(*AddServiceRequest)(nil),    // 24: meshd.v1.AddServiceRequest
-	(*AddServiceReply)(nil),      // 25: meshd.v1.AddServiceReply
-	(*RemoveServiceRequest)(nil), // 26: meshd.v1.RemoveServiceRequest
-	(*RemoveServiceReply)(nil),   // 27: meshd.v1.RemoveServiceReply
-	(*LocalStatusRequest)(nil),   // 28: meshd.v1.LocalStatusRequest
-	(*LocalStatusReply)(nil),     // 29: meshd.v1.LocalStatusReply
-	(*LocalService)(nil),         // 30: meshd.v1.LocalService
-	(*LocalCertificate)(nil),     // 31: meshd.v1.LocalCertificate
-	(*ReadIndexRequest)(nil),     // 32: meshd.v1.ReadIndexRequest
-	(*ReadIndexReply)(nil),       // 33: meshd.v1.ReadIndexReply
-	(*ProposeRequest)(nil),       // 34: meshd.v1.ProposeRequest
-	(*ProposeReply)(nil),         // 35: meshd.v1.ProposeReply
-	nil,                          // 36: meshd.v1.Declaration.MetaEntry
-	(*Cluster)(nil),              // 37: meshd.v1.Cluster
-	(*Node)(nil),                 // 38: meshd.v1.Node
-	(*ServiceSlice)(nil),         // 39: meshd.v1.ServiceSlice
-	(*Resource)(nil),             // 40: meshd.v1.Resource
-	(*durationpb.Duration)(nil),  // 41: google.protobuf.Duration
-	(*Token)(nil),                // 42: meshd.v1.Token
-	(Protocol)(0),                // 43: meshd.v1.Protocol
-	(Health)(0),                  // 44: meshd.v1.Health
+	(*LeaveRequest)(nil),         // 22: meshd.v1.LeaveRequest
+	(*LeaveReply)(nil),           // 23: meshd.v1.LeaveReply
+	(*Declaration)(nil),          // 24: meshd.v1.Declaration
+	(*CheckSpec)(nil),            // 25: meshd.v1.CheckSpec
+	(*AddServiceRequest)(nil),    // 26: meshd.v1.AddServiceRequest
+	(*AddServiceReply)(nil),      // 27: meshd.v1.AddServiceReply
+	(*RemoveServiceRequest)(nil), // 28: meshd.v1.RemoveServiceRequest
+	(*RemoveServiceReply)(nil),   // 29: meshd.v1.RemoveServiceReply
+	(*LocalStatusRequest)(nil),   // 30: meshd.v1.LocalStatusRequest
+	(*LocalStatusReply)(nil),     // 31: meshd.v1.LocalStatusReply
+	(*LocalService)(nil),         // 32: meshd.v1.LocalService
+	(*LocalCertificate)(nil),     // 33: meshd.v1.LocalCertificate
+	(*ReadIndexRequest)(nil),     // 34: meshd.v1.ReadIndexRequest
+	(*ReadIndexReply)(nil),       // 35: meshd.v1.ReadIndexReply
+	(*ProposeRequest)(nil),       // 36: meshd.v1.ProposeRequest
+	(*ProposeReply)(nil),         // 37: meshd.v1.ProposeReply
+	nil,                          // 38: meshd.v1.Declaration.MetaEntry
+	(*Cluster)(nil),              // 39: meshd.v1.Cluster
+	(*Node)(nil),                 // 40: meshd.v1.Node
+	(*ServiceSlice)(nil),         // 41: meshd.v1.ServiceSlice
+	(*Resource)(nil),             // 42: meshd.v1.Resource
+	(*durationpb.Duration)(nil),  // 43: google.protobuf.Duration
+	(*Token)(nil),                // 44: meshd.v1.Token
+	(Protocol)(0),                // 45: meshd.v1.Protocol
+	(Health)(0),                  // 46: meshd.v1.Health
 }
 var file_api_v1_admin_proto_depIdxs = []int32{
-	37, // 0: meshd.v1.StatusReply.cluster:type_name -> meshd.v1.Cluster
+	39, // 0: meshd.v1.StatusReply.cluster:type_name -> meshd.v1.Cluster
 	2,  // 1: meshd.v1.StatusReply.servers:type_name -> meshd.v1.ServerStatus
 	3,  // 2: meshd.v1.StatusReply.agents:type_name -> meshd.v1.AgentStatus
 	2,  // 3: meshd.v1.MembersReply.servers:type_name -> meshd.v1.ServerStatus
-	38, // 4: meshd.v1.MembersReply.nodes:type_name -> meshd.v1.Node
-	39, // 5: meshd.v1.ListServicesReply.services:type_name -> meshd.v1.ServiceSlice
-	40, // 6: meshd.v1.ApplyRequest.resources:type_name -> meshd.v1.Resource
+	40, // 4: meshd.v1.MembersReply.nodes:type_name -> meshd.v1.Node
+	41, // 5: meshd.v1.ListServicesReply.services:type_name -> meshd.v1.ServiceSlice
+	42, // 6: meshd.v1.ApplyRequest.resources:type_name -> meshd.v1.Resource
 	10, // 7: meshd.v1.ApplyReply.problems:type_name -> meshd.v1.Problem
 	11, // 8: meshd.v1.ApplyReply.changes:type_name -> meshd.v1.Change
-	40, // 9: meshd.v1.GetResourcesReply.resources:type_name -> meshd.v1.Resource
+	42, // 9: meshd.v1.GetResourcesReply.resources:type_name -> meshd.v1.Resource
 	10, // 10: meshd.v1.DeleteReply.problems:type_name -> meshd.v1.Problem
 	11, // 11: meshd.v1.DeleteReply.change:type_name -> meshd.v1.Change
-	41, // 12: meshd.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
-	42, // 13: meshd.v1.ListTokensReply.tokens:type_name -> meshd.v1.Token
-	43, // 14: meshd.v1.Declaration.protocol:type_name -> meshd.v1.Protocol
-	23, // 15: meshd.v1.Declaration.checks:type_name -> meshd.v1.CheckSpec
-	36, // 16: meshd.v1.Declaration.meta:type_name -> meshd.v1.Declaration.MetaEntry
-	41, // 17: meshd.v1.CheckSpec.interval:type_name -> google.protobuf.Duration
-	41, // 18: meshd.v1.CheckSpec.timeout:type_name -> google.protobuf.Duration
-	22, // 19: meshd.v1.AddServiceRequest.declaration:type_name -> meshd.v1.Declaration
-	30, // 20: meshd.v1.LocalStatusReply.services:type_name -> meshd.v1.LocalService
-	31, // 21: meshd.v1.LocalStatusReply.certificates:type_name -> meshd.v1.LocalCertificate
-	22, // 22: meshd.v1.LocalService.declaration:type_name -> meshd.v1.Declaration
-	44, // 23: meshd.v1.LocalService.health:type_name -> meshd.v1.Health
+	43, // 12: meshd.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
+	44, // 13: meshd.v1.ListTokensReply.tokens:type_name -> meshd.v1.Token
+	45, // 14: meshd.v1.Declaration.protocol:type_name -> meshd.v1.Protocol
+	25, // 15: meshd.v1.Declaration.checks:type_name -> meshd.v1.CheckSpec
+	38, // 16: meshd.v1.Declaration.meta:type_name -> meshd.v1.Declaration.MetaEntry
+	43, // 17: meshd.v1.CheckSpec.interval:type_name -> google.protobuf.Duration
+	43, // 18: meshd.v1.CheckSpec.timeout:type_name -> google.protobuf.Duration
+	24, // 19: meshd.v1.AddServiceRequest.declaration:type_name -> meshd.v1.Declaration
+	32, // 20: meshd.v1.LocalStatusReply.services:type_name -> meshd.v1.LocalService
+	33, // 21: meshd.v1.LocalStatusReply.certificates:type_name -> meshd.v1.LocalCertificate
+	24, // 22: meshd.v1.LocalService.declaration:type_name -> meshd.v1.Declaration
+	46, // 23: meshd.v1.LocalService.health:type_name -> meshd.v1.Health
 	0,  // 24: meshd.v1.Admin.Status:input_type -> meshd.v1.StatusRequest
 	4,  // 25: meshd.v1.Admin.Members:input_type -> meshd.v1.MembersRequest
 	6,  // 26: meshd.v1.Admin.ListServices:input_type -> meshd.v1.ListServicesRequest
@@ -2387,27 +2465,29 @@ var file_api_v1_admin_proto_depIdxs = []int32{
 	16, // 30: meshd.v1.Admin.CreateToken:input_type -> meshd.v1.CreateTokenRequest
 	18, // 31: meshd.v1.Admin.ListTokens:input_type -> meshd.v1.ListTokensRequest
 	20, // 32: meshd.v1.Admin.RevokeToken:input_type -> meshd.v1.RevokeTokenRequest
-	24, // 33: meshd.v1.Local.AddService:input_type -> meshd.v1.AddServiceRequest
-	26, // 34: meshd.v1.Local.RemoveService:input_type -> meshd.v1.RemoveServiceRequest
-	28, // 35: meshd.v1.Local.LocalStatus:input_type -> meshd.v1.LocalStatusRequest
-	34, // 36: meshd.v1.Peer.Propose:input_type -> meshd.v1.ProposeRequest
-	32, // 37: meshd.v1.Peer.ReadIndex:input_type -> meshd.v1.ReadIndexRequest
-	1,  // 38: meshd.v1.Admin.Status:output_type -> meshd.v1.StatusReply
-	5,  // 39: meshd.v1.Admin.Members:output_type -> meshd.v1.MembersReply
-	7,  // 40: meshd.v1.Admin.ListServices:output_type -> meshd.v1.ListServicesReply
-	9,  // 41: meshd.v1.Admin.Apply:output_type -> meshd.v1.ApplyReply
-	13, // 42: meshd.v1.Admin.GetResources:output_type -> meshd.v1.GetResourcesReply
-	15, // 43: meshd.v1.Admin.Delete:output_type -> meshd.v1.DeleteReply
-	17, // 44: meshd.v1.Admin.CreateToken:output_type -> meshd.v1.CreateTokenReply
-	19, // 45: meshd.v1.Admin.ListTokens:output_type -> meshd.v1.ListTokensReply
-	21, // 46: meshd.v1.Admin.RevokeToken:output_type -> meshd.v1.RevokeTokenReply
-	25, // 47: meshd.v1.Local.AddService:output_type -> meshd.v1.AddServiceReply
-	27, // 48: meshd.v1.Local.RemoveService:output_type -> meshd.v1.RemoveServiceReply
-	29, // 49: meshd.v1.Local.LocalStatus:output_type -> meshd.v1.LocalStatusReply
-	35, // 50: meshd.v1.Peer.Propose:output_type -> meshd.v1.ProposeReply
-	33, // 51: meshd.v1.Peer.ReadIndex:output_type -> meshd.v1.ReadIndexReply
-	38, // [38:52] is the sub-list for method output_type
-	24, // [24:38] is the sub-list for method input_type
+	26, // 33: meshd.v1.Local.AddService:input_type -> meshd.v1.AddServiceRequest
+	28, // 34: meshd.v1.Local.RemoveService:input_type -> meshd.v1.RemoveServiceRequest
+	30, // 35: meshd.v1.Local.LocalStatus:input_type -> meshd.v1.LocalStatusRequest
+	22, // 36: meshd.v1.Local.Leave:input_type -> meshd.v1.LeaveRequest
+	36, // 37: meshd.v1.Peer.Propose:input_type -> meshd.v1.ProposeRequest
+	34, // 38: meshd.v1.Peer.ReadIndex:input_type -> meshd.v1.ReadIndexRequest
+	1,  // 39: meshd.v1.Admin.Status:output_type -> meshd.v1.StatusReply
+	5,  // 40: meshd.v1.Admin.Members:output_type -> meshd.v1.MembersReply
+	7,  // 41: meshd.v1.Admin.ListServices:output_type -> meshd.v1.ListServicesReply
+	9,  // 42: meshd.v1.Admin.Apply:output_type -> meshd.v1.ApplyReply
+	13, // 43: meshd.v1.Admin.GetResources:output_type -> meshd.v1.GetResourcesReply
+	15, // 44: meshd.v1.Admin.Delete:output_type -> meshd.v1.DeleteReply
+	17, // 45: meshd.v1.Admin.CreateToken:output_type -> meshd.v1.CreateTokenReply
+	19, // 46: meshd.v1.Admin.ListTokens:output_type -> meshd.v1.ListTokensReply
+	21, // 47: meshd.v1.Admin.RevokeToken:output_type -> meshd.v1.RevokeTokenReply
+	27, // 48: meshd.v1.Local.AddService:output_type -> meshd.v1.AddServiceReply
+	29, // 49: meshd.v1.Local.RemoveService:output_type -> meshd.v1.RemoveServiceReply
+	31, // 50: meshd.v1.Local.LocalStatus:output_type -> meshd.v1.LocalStatusReply
+	23, // 51: meshd.v1.Local.Leave:output_type -> meshd.v1.LeaveReply
+	37, // 52: meshd.v1.Peer.Propose:output_type -> meshd.v1.ProposeReply
+	35, // 53: meshd.v1.Peer.ReadIndex:output_type -> meshd.v1.ReadIndexReply
+	39, // [39:54] is the sub-list for method output_type
+	24, // [24:39] is the sub-list for method input_type
 	24, // [24:24] is the sub-list for extension type_name
 	24, // [24:24] is the sub-list for extension extendee
 	0,  // [0:24] is the sub-list for field type_name
@@ -2421,8 +2501,8 @@ func file_api_v1_admin_proto_init() {
 	file_api_v1_catalog_proto_init()
 	file_api_v1_control_proto_init()
 	file_api_v1_resources_proto_init()
-	file_api_v1_admin_proto_msgTypes[22].OneofWrappers = []any{}
-	file_api_v1_admin_proto_msgTypes[23].OneofWrappers = []any{
+	file_api_v1_admin_proto_msgTypes[24].OneofWrappers = []any{}
+	file_api_v1_admin_proto_msgTypes[25].OneofWrappers = []any{
 		(*CheckSpec_Http)(nil),
 		(*CheckSpec_Tcp)(nil),
 	}
@@ -2432,7 +2512,7 @@ func file_api_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_v1_admin_proto_rawDesc), len(file_api_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   37,
+			NumMessages:   39,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

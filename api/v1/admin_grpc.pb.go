@@ -436,6 +436,7 @@ const (
 	Local_AddService_FullMethodName    = "/meshd.v1.Local/AddService"
 	Local_RemoveService_FullMethodName = "/meshd.v1.Local/RemoveService"
 	Local_LocalStatus_FullMethodName   = "/meshd.v1.Local/LocalStatus"
+	Local_Leave_FullMethodName         = "/meshd.v1.Local/Leave"
 )
 
 // LocalClient is the client API for Local service.
@@ -447,6 +448,9 @@ type LocalClient interface {
 	AddService(ctx context.Context, in *AddServiceRequest, opts ...grpc.CallOption) (*AddServiceReply, error)
 	RemoveService(ctx context.Context, in *RemoveServiceRequest, opts ...grpc.CallOption) (*RemoveServiceReply, error)
 	LocalStatus(ctx context.Context, in *LocalStatusRequest, opts ...grpc.CallOption) (*LocalStatusReply, error)
+	// Leave tells the servers that the host goes for good. The agent is to be
+	// stopped afterwards.
+	Leave(ctx context.Context, in *LeaveRequest, opts ...grpc.CallOption) (*LeaveReply, error)
 }
 
 type localClient struct {
@@ -487,6 +491,16 @@ func (c *localClient) LocalStatus(ctx context.Context, in *LocalStatusRequest, o
 	return out, nil
 }
 
+func (c *localClient) Leave(ctx context.Context, in *LeaveRequest, opts ...grpc.CallOption) (*LeaveReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(LeaveReply)
+	err := c.cc.Invoke(ctx, Local_Leave_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // LocalServer is the server API for Local service.
 // All implementations must embed UnimplementedLocalServer
 // for forward compatibility.
@@ -496,6 +510,9 @@ type LocalServer interface {
 	AddService(context.Context, *AddServiceRequest) (*AddServiceReply, error)
 	RemoveService(context.Context, *RemoveServiceRequest) (*RemoveServiceReply, error)
 	LocalStatus(context.Context, *LocalStatusRequest) (*LocalStatusReply, error)
+	// Leave tells the servers that the host goes for good. The agent is to be
+	// stopped afterwards.
+	Leave(context.Context, *LeaveRequest) (*LeaveReply, error)
 	mustEmbedUnimplementedLocalServer()
 }
 
@@ -514,6 +531,9 @@ func (UnimplementedLocalServer) RemoveService(context.Context, *RemoveServiceReq
 }
 func (UnimplementedLocalServer) LocalStatus(context.Context, *LocalStatusRequest) (*LocalStatusReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method LocalStatus not implemented")
+}
+func (UnimplementedLocalServer) Leave(context.Context, *LeaveRequest) (*LeaveReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Leave not implemented")
 }
 func (UnimplementedLocalServer) mustEmbedUnimplementedLocalServer() {}
 func (UnimplementedLocalServer) testEmbeddedByValue()               {}
@@ -590,6 +610,24 @@ func _Local_LocalStatus_Handler(srv interface{}, ctx context.Context, dec func(i
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Local_Leave_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(LeaveRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LocalServer).Leave(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Local_Leave_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LocalServer).Leave(ctx, req.(*LeaveRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Local_ServiceDesc is the grpc.ServiceDesc for Local service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -608,6 +646,10 @@ var Local_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "LocalStatus",
 			Handler:    _Local_LocalStatus_Handler,
+		},
+		{
+			MethodName: "Leave",
+			Handler:    _Local_Leave_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},
