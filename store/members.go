@@ -1,0 +1,136 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/hashicorp/raft"
+)
+
+// A Member is a server of the cluster.
+type Member struct {
+	ID      string
+	Address string
+	Voter   bool
+}
+
+// Bootstrap makes a cluster of this server alone. It works on an empty store
+// only, and for the first server of a mesh only: the others are added by the
+// leader. The error is ErrBootstrapped when the store is not empty.
+func (s *Store) Bootstrap() error {
+	self := raft.Server{ID: raft.ServerID(s.config.ID), Address: raft.ServerAddress(s.config.Address)}
+	err := s.raft.BootstrapCluster(raft.Configuration{Servers: []raft.Server{self}}).Error()
+	if errors.Is(err, raft.ErrCantBootstrap) {
+		return ErrBootstrapped
+	}
+	if err != nil {
+		return fmt.Errorf("making a new cluster: %w", err)
+	}
+	return nil
+}
+
+// AddVoter makes a server a member, or changes a member's address. Its errors
+// are those of Apply.
+func (s *Store) AddVoter(ctx context.Context, id, address string) error {
+	if id == "" || address == "" {
+		return fmt.Errorf("adding server %q at %q to the cluster: it needs an id and an address", id, address)
+	}
+	if err := s.checkAddress(id, address); err != nil {
+		return fmt.Errorf("adding server %s to the cluster: %w", id, err)
+	}
+	_, err := await(ctx, s, func() raft.IndexFuture {
+		return s.raft.AddVoter(raft.ServerID(id), raft.ServerAddress(address), 0, enqueueTimeout)
+	})
+	if err != nil {
+		return fmt.Errorf("adding server %s to the cluster: %w", id, s.explainChange(err))
+	}
+	return nil
+}
+
+func (s *Store) checkAddress(id, address string) error {
+	members, err := s.Servers()
+	if err != nil {
+		return err
+	}
+	for _, m := range members {
+		if m.Address == address && m.ID != id {
+			return fmt.Errorf("server %s has the address %s: remove that server if it is gone", m.ID, address)
+		}
+	}
+	return nil
+}
+
+// RemoveServer ends the membership of a server; one that is no member is none
+// afterwards either. A leader may remove itself, unless it is the last. Its
+// errors are those of Apply.
+func (s *Store) RemoveServer(ctx context.Context, id string) error {
+	if err := s.checkNotLast(id); err != nil {
+		return fmt.Errorf("removing server %s from the cluster: %w", id, err)
+	}
+	_, err := await(ctx, s, func() raft.IndexFuture {
+		return s.raft.RemoveServer(raft.ServerID(id), 0, enqueueTimeout)
+	})
+	if err != nil {
+		return fmt.Errorf("removing server %s from the cluster: %w", id, s.explainChange(err))
+	}
+	return nil
+}
+
+func (s *Store) checkNotLast(id string) error {
+	members, err := s.Servers()
+	if err != nil {
+		return err
+	}
+	for _, m := range members {
+		if m.ID != id && m.Voter {
+			return nil
+		}
+	}
+	return errors.New("it is the last one")
+}
+
+// Servers lists the members as this server knows them.
+func (s *Store) Servers() ([]Member, error) {
+	future := s.raft.GetConfiguration()
+	if err := future.Error(); err != nil {
+		return nil, fmt.Errorf("listing the members of the cluster: %w", err)
+	}
+	var members []Member
+	for _, m := range future.Configuration().Servers {
+		members = append(members, Member{ID: string(m.ID), Address: string(m.Address), Voter: m.Suffrage == raft.Voter})
+	}
+	return members, nil
+}
+
+// TransferLeadership hands over to the member with that id, or with "" to the
+// one that is furthest. It is for the leader; an error means that it leads on.
+func (s *Store) TransferLeadership(ctx context.Context, id string) error {
+	transfer := s.raft.LeadershipTransfer
+	if id != "" {
+		address, err := s.addressOf(id)
+		if err != nil {
+			return err
+		}
+		transfer = func() raft.Future {
+			return s.raft.LeadershipTransferToServer(raft.ServerID(id), raft.ServerAddress(address))
+		}
+	}
+	if _, err := await(ctx, s, transfer); err != nil {
+		return fmt.Errorf("handing over leadership: %w", s.explain(err))
+	}
+	return nil
+}
+
+func (s *Store) addressOf(id string) (string, error) {
+	members, err := s.Servers()
+	if err != nil {
+		return "", err
+	}
+	for _, m := range members {
+		if m.ID == id {
+			return m.Address, nil
+		}
+	}
+	return "", fmt.Errorf("handing over leadership: there is no member %q", id)
+}
