@@ -63,6 +63,17 @@ func (a *FakeAgent) CSR() []byte {
 	return csr
 }
 
+// NewKey makes later requests for certificates ask for another key; connections
+// go on with the old one.
+func (a *FakeAgent) NewKey() {
+	a.mesh.T.Helper()
+	key, err := pki.NewKey()
+	if err != nil {
+		a.mesh.T.Fatal(err)
+	}
+	a.key = key
+}
+
 // EnrollWith joins by token. change, if not nil, may spoil the request.
 func (a *FakeAgent) EnrollWith(text string, change func(*apiv1.JoinRequest)) error {
 	a.mesh.T.Helper()
@@ -136,6 +147,22 @@ func (a *FakeAgent) Sign(s *Server, service string) ([][]byte, error) {
 		return nil, errors.New(c.Error)
 	}
 	return reply.Certificates[0].Chain, nil
+}
+
+// ServiceTLS is what a service of the host would show, which it has registered.
+func (a *FakeAgent) ServiceTLS(s *Server, service string) grpcx.TLS {
+	a.mesh.T.Helper()
+	chain, err := a.Sign(s, service)
+	if err != nil {
+		a.mesh.T.Fatal(err)
+	}
+	cert, err := pki.Certificate(chain, a.key)
+	if err != nil {
+		a.mesh.T.Fatal(err)
+	}
+	t := a.tls
+	t.Certificate = func() *tls.Certificate { return cert }
+	return t
 }
 
 // A FakeStream is one stream of a FakeAgent.
@@ -232,7 +259,7 @@ func (f *FakeStream) take(m *apiv1.ServerMessage) (err error) {
 	case *apiv1.ServerMessage_Slice:
 		f.updates = append(f.updates, m.Slice)
 		if f.slice, err = f.slice.Merge(m.Slice); err == nil && !f.held {
-			err = f.stream.Send(ack(m.Slice.Version))
+			_ = f.stream.Send(ack(m.Slice.Version)) // Recv says why, if it fails
 		}
 	}
 	return err

@@ -1,11 +1,17 @@
 package meshtest
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"net"
+
+	"google.golang.org/grpc"
 
 	"github.com/meshd/meshd/api/client"
 	apiv1 "github.com/meshd/meshd/api/v1"
+	"github.com/meshd/meshd/internal/grpcx"
 	"github.com/meshd/meshd/internal/memnet"
+	"github.com/meshd/meshd/internal/pki"
 	"github.com/meshd/meshd/server"
 )
 
@@ -119,6 +125,42 @@ func (s *Server) Admin() apiv1.AdminClient {
 		s.client = c
 	}
 	return s.client.Admin()
+}
+
+// Peer speaks with the server as a server: itself, by the keys on its disk.
+func (s *Server) Peer() *grpc.ClientConn {
+	t := s.mesh.T
+	t.Helper()
+	key, err := pki.ReadKey(s.mesh.Dir(s.Name, "server/server.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	chain, err := pki.ReadCertificates(s.mesh.Dir(s.Name, "server/server.crt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots, err := pki.Pool(chain[len(chain)-1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := pki.Certificate(chain, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := pki.LeafIdentity(cert.Leaf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := grpcx.Dial(s.Host, s.Address(), grpcx.TLS{
+		TrustDomain: id.TrustDomain,
+		Roots:       func() *x509.CertPool { return roots },
+		Certificate: func() *tls.Certificate { return cert },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return conn
 }
 
 func (s *Server) hangUp() {

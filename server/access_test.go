@@ -1,0 +1,169 @@
+package server_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	apiv1 "github.com/meshd/meshd/api/v1"
+	"github.com/meshd/meshd/internal/grpcx"
+	"github.com/meshd/meshd/internal/meshtest"
+	"github.com/meshd/meshd/store/command"
+)
+
+// calls are one of each method that somebody else than an operator might try.
+var calls = map[string]func(context.Context, grpc.ClientConnInterface) error{
+	"Status": func(ctx context.Context, c grpc.ClientConnInterface) error {
+		_, err := apiv1.NewAdminClient(c).Status(ctx, &apiv1.StatusRequest{})
+		return err
+	},
+	"Members": func(ctx context.Context, c grpc.ClientConnInterface) error {
+		_, err := apiv1.NewAdminClient(c).Members(ctx, &apiv1.MembersRequest{})
+		return err
+	},
+	"ListServices": func(ctx context.Context, c grpc.ClientConnInterface) error {
+		_, err := apiv1.NewAdminClient(c).ListServices(ctx, &apiv1.ListServicesRequest{})
+		return err
+	},
+	"GetResources": func(ctx context.Context, c grpc.ClientConnInterface) error {
+		_, err := apiv1.NewAdminClient(c).GetResources(ctx, &apiv1.GetResourcesRequest{})
+		return err
+	},
+	"Apply": func(ctx context.Context, c grpc.ClientConnInterface) error {
+		_, err := apiv1.NewAdminClient(c).Apply(ctx, &apiv1.ApplyRequest{Resources: []*apiv1.Resource{service("x")}})
+		return err
+	},
+	"Delete": func(ctx context.Context, c grpc.ClientConnInterface) error {
+		_, err := apiv1.NewAdminClient(c).Delete(ctx, &apiv1.DeleteRequest{Kind: "service", Name: "orders"})
+		return err
+	},
+	"CreateToken": func(ctx context.Context, c grpc.ClientConnInterface) error {
+		_, err := apiv1.NewAdminClient(c).CreateToken(ctx, &apiv1.CreateTokenRequest{})
+		return err
+	},
+	"ListTokens": func(ctx context.Context, c grpc.ClientConnInterface) error {
+		_, err := apiv1.NewAdminClient(c).ListTokens(ctx, &apiv1.ListTokensRequest{})
+		return err
+	},
+	"RevokeToken": func(ctx context.Context, c grpc.ClientConnInterface) error {
+		_, err := apiv1.NewAdminClient(c).RevokeToken(ctx, &apiv1.RevokeTokenRequest{Id: "x"})
+		return err
+	},
+	"Sign": func(ctx context.Context, c grpc.ClientConnInterface) error {
+		_, err := apiv1.NewControlClient(c).Sign(ctx, &apiv1.SignRequest{})
+		return err
+	},
+	"Connect": func(ctx context.Context, c grpc.ClientConnInterface) error {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		stream, err := apiv1.NewControlClient(c).Connect(ctx)
+		if err == nil {
+			_ = stream.CloseSend()
+			_, err = stream.Recv()
+		}
+		return err
+	},
+	"Propose": func(ctx context.Context, c grpc.ClientConnInterface) error {
+		entry, err := command.Encode(&command.RemoveToken{Id: "x"})
+		if err == nil {
+			_, err = apiv1.NewPeerClient(c).Propose(ctx, &apiv1.ProposeRequest{Entry: entry})
+		}
+		return err
+	},
+	"ReadIndex": func(ctx context.Context, c grpc.ClientConnInterface) error {
+		_, err := apiv1.NewPeerClient(c).ReadIndex(ctx, &apiv1.ReadIndexRequest{})
+		return err
+	},
+}
+
+// refused tells which calls a connection is refused, and checks the reason.
+func refused(t *testing.T, conn grpc.ClientConnInterface, code codes.Code, want string) string {
+	t.Helper()
+	var names []string
+	for _, name := range []string{"Status", "Members", "ListServices", "GetResources", "Apply", "Delete", "CreateToken", "ListTokens", "RevokeToken", "Sign", "Connect", "Propose", "ReadIndex"} {
+		err := calls[name](t.Context(), conn)
+		if c := status.Code(err); c != codes.PermissionDenied && c != codes.Unauthenticated {
+			continue
+		}
+		names = append(names, name)
+		if status.Code(err) != code || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s gave %v, want %v with %q", name, err, code, want)
+		}
+	}
+	return strings.Join(names, " ")
+}
+
+const (
+	writes = "Apply Delete CreateToken ListTokens RevokeToken"
+	agents = "Sign Connect"
+	peers  = "Propose ReadIndex"
+	reads  = "Status Members ListServices GetResources"
+)
+
+func TestWhoMayCallWhat(t *testing.T) {
+	bubble(t, 1, func(t *testing.T, m *meshtest.Mesh) {
+		s := m.Servers[0]
+		f := func(who string, conn grpc.ClientConnInterface, code codes.Code, reason, want string) {
+			t.Helper()
+			if got := refused(t, conn, code, reason); got != want {
+				t.Errorf("%s is refused %q, want %q", who, got, want)
+			}
+		}
+		h := m.JoinFakeAgent("h1")
+		f("a host", h.Dial(s), codes.PermissionDenied, "may not ask for", writes+" "+peers)
+		if err := calls["Apply"](t.Context(), h.Dial(s)); !strings.Contains(err.Error(), "run it on a server host, as root") {
+			t.Errorf("a host that writes is told %v", err)
+		}
+
+		stranger, err := grpcx.Dial(h.Host, s.Address(), grpcx.TLS{TrustDomain: h.TLS().TrustDomain, Roots: h.TLS().Roots})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer stranger.Close()
+		f("a stranger", stranger, codes.Unauthenticated, "needs a certificate", reads+" "+writes+" "+agents+" "+peers)
+
+		mustRegister(t, h.Connect(s), 1, instance("orders", 80))
+		orders, err := grpcx.Dial(h.Host, s.Address(), h.ServiceTLS(s, "orders"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer orders.Close()
+		f("a service", orders, codes.PermissionDenied, "orders may not ask for", reads+" "+writes+" "+agents+" "+peers)
+
+		nobody, err := grpcx.DialUnix(s.Host.As(12345), s.Config().Socket)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer nobody.Close()
+		f("another user", nobody, codes.PermissionDenied, "run it as root", reads+" "+writes)
+		f("the server itself", s.Peer(), codes.PermissionDenied, "server/s1 may not ask for", agents)
+	})
+}
+
+func TestAHostWhoseNameWasTakenIsOut(t *testing.T) {
+	bubble(t, 1, func(t *testing.T, m *meshtest.Mesh) {
+		s := m.Servers[0]
+		old := m.JoinFakeAgent("h1")
+		if err := calls["Status"](t.Context(), old.Dial(s)); err != nil {
+			t.Fatal(err)
+		}
+		m.Net.Crash(old.Host)
+		old.Host = m.Net.Host("h1", old.Host.IP())
+		anew := m.NewFakeAgent("h1-new")
+		anew.Name = "h1"
+		if err := anew.EnrollWith(m.CreateToken(&apiv1.CreateTokenRequest{}), nil); err != nil {
+			t.Fatal(err)
+		}
+		err := calls["Status"](t.Context(), old.Dial(s))
+		if status.Code(err) != codes.PermissionDenied || !strings.Contains(err.Error(), "no member of the mesh with that key") {
+			t.Errorf("the old host got %v", err)
+		}
+		if err := calls["Status"](t.Context(), anew.Dial(s)); err != nil {
+			t.Errorf("the new host got %v", err)
+		}
+	})
+}

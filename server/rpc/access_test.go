@@ -1,0 +1,29 @@
+package rpc
+
+import (
+	"testing"
+
+	"google.golang.org/grpc"
+)
+
+func TestEveryMethodSaysWhoMayCallIt(t *testing.T) {
+	s := New(Config{})
+	for _, g := range []*grpc.Server{s.TLS(), s.Socket()} {
+		methods := 0
+		for service, info := range g.GetServiceInfo() {
+			for _, m := range info.Methods {
+				methods++
+				if mayCall("/"+service+"/"+m.Name) == 0 {
+					t.Errorf("nobody is listed who may call %s.%s: say in mayCall who may", service, m.Name)
+				}
+			}
+		}
+		if methods < 9 {
+			t.Errorf("only %d methods are served", methods)
+		}
+		g.Stop()
+	}
+	if mayCall("/meshd.v1.Admin/Unknown") != 0 {
+		t.Error("a method that is not listed may be called")
+	}
+}
