@@ -122,6 +122,9 @@ func (a *Agent) Stop() {
 // any more. Stop it afterwards.
 func (a *Agent) Leave(ctx context.Context) error { return a.control.Leave(ctx) }
 
+// Services names the services that the host declares, in order.
+func (a *Agent) Services() []string { return services(a.local.State()) }
+
 // Reload reads the declarations again.
 func (a *Agent) Reload() { a.local.Reload() }
 
@@ -200,26 +203,21 @@ func (a *Agent) startLocal(context.Context) (err error) {
 	return nil
 }
 
-func (a *Agent) startProxy(context.Context) (err error) {
-	a.proxy, err = proxy.New(proxy.Config{
+func (a *Agent) startProxy(context.Context) error {
+	a.proxy = proxy.New(proxy.Config{
 		Network: a.cfg.Network, Identities: a.certs, Caller: a.cfg.Caller,
 		HostIdentity: a.member.identity().String(), Inbound: a.cfg.Inbound,
 		Logger: a.log, Metrics: a.metrics,
 	})
-	if err != nil {
-		return err
-	}
-	if err := a.proxy.Start(); err != nil {
-		return err
-	}
-	// After the stream ended, so that others stop to call here; before the
-	// certificates, which calls under way still need.
+	// After the stream ended, so that others stop to call here.
 	a.onStop(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), drainTime)
 		defer cancel()
-		a.proxy.Stop(ctx)
+		if err := a.proxy.Stop(ctx); err != nil {
+			a.log.Warn("calls were cut", "error", err)
+		}
 	})
-	return nil
+	return a.proxy.Start()
 }
 
 func (a *Agent) startDNS(ctx context.Context) error {
