@@ -43,6 +43,10 @@ var (
 		Sentence: "Only HTTP/1.1 and HTTP/1.0 are spoken here.",
 		Remedy:   "Have the client use HTTP/1.1."}
 
+	Cancelled = &Code{Name: "cancelled", Status: 499,
+		Sentence: "The caller left before it was answered.",
+		Remedy:   "See whether the client has a shorter time limit than the called application needs."}
+
 	Denied = &Code{Name: "denied", Status: 403,
 		Sentence: "A policy of the called service refuses this caller.",
 		Remedy:   "Ask who runs the called service for a rule that allows the caller; its policies are shown by: meshd get policy."}
@@ -87,7 +91,7 @@ var (
 func Codes() []*Code {
 	return []*Code{
 		BadRequest, AmbiguousPath, Denied, BodyTimeout, HeadTimeout, TargetTooLong, Expectation, HeadTooLarge,
-		NotImplemented, Identity, Reset, BadResponse, NoConfiguration, NotHere, NoEndpoint,
+		Cancelled, NotImplemented, Identity, Reset, BadResponse, NoConfiguration, NotHere, NoEndpoint,
 		ConnectFailed, AppConnectFailed, NoCertificate, ResponseTimeout, RequestTimeout, Version,
 	}
 }

@@ -146,7 +146,7 @@ func (e *Edge) Connection(r *Record) {
 
 func (e *Edge) logCall(r *Record) {
 	o := e.observer
-	if r.Err != nil {
+	if r.Err != nil && r.Code != Cancelled {
 		o.throttle.log(o.log, slog.LevelWarn, "call failed", "code", codeName(r.Code), "direction", string(e.direction),
 			"src", e.from, "dst", e.to, "endpoint", r.Endpoint, "tries", r.Tries, "error", r.Err)
 	}

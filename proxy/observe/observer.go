@@ -53,8 +53,15 @@ func (o *Observer) Edge(d Direction, from, to string) *Edge {
 	return e
 }
 
-// Log is where events that are about no single call go.
-func (o *Observer) Log() *slog.Logger { return o.log }
+// HandshakeFailed logs that somebody did not become a caller, at a limited rate.
+func (o *Observer) HandshakeFailed(peer string, err error) {
+	o.throttle.log(o.log, slog.LevelWarn, "link refused", "reason", "handshake", "peer", peer, "error", err)
+}
+
+// ListenerMissing logs that a convenience is not there.
+func (o *Observer) ListenerMissing(address, service string, err error) {
+	o.throttle.log(o.log, slog.LevelInfo, "service cannot be called on this address as well", "address", address, "service", service, "error", err)
+}
 
 // short is an identity as people know it.
 func short(id string) string {

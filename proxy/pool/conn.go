@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/meshd/meshd/proxy/relay"
 )
 
 // A Conn is a connection in use. It is given back by Release or ended by Close.
@@ -33,16 +35,16 @@ type Conn struct {
 	ackedWas uint64 // bytes that the peer's kernel had taken at Mark, if ackedOK
 }
 
-func newConn(p *Peer, c net.Conn, certificate *tls.Certificate, identity string) *Conn {
+// setAge sets how long the connection may be used: not all end at once, and
+// none comes near the end of its certificate.
+func (c *Conn) setAge() {
 	now := time.Now()
-	conn := &Conn{Conn: c, raw: c, peer: p, identity: identity, certificate: certificate}
-	conn.expires = now.Add(maxAge - rand.N(maxAge/10))
-	if certificate != nil && certificate.Leaf != nil {
-		if half := now.Add(certificate.Leaf.NotAfter.Sub(now) / 2); half.Before(conn.expires) {
-			conn.expires = half
+	c.expires = now.Add(maxAge - rand.N(maxAge/10))
+	if c.certificate != nil && c.certificate.Leaf != nil {
+		if half := now.Add(c.certificate.Leaf.NotAfter.Sub(now) / 2); half.Before(c.expires) {
+			c.expires = half
 		}
 	}
-	return conn
 }
 
 // Release gives the connection back for other calls. The last call must be
@@ -54,18 +56,16 @@ func (c *Conn) Release() {
 	}
 }
 
-// Abort ends the connection so that the peer cannot take it for a proper end.
-func (c *Conn) Abort() { Abort(c.raw) }
+// Close ends the connection.
+func (c *Conn) Close() error {
+	c.peer.pool.unregister(c)
+	return c.Conn.Close()
+}
 
-// Abort closes a connection with a reset, if it can.
-func Abort(c net.Conn) {
-	if t, ok := c.(*tls.Conn); ok {
-		c = t.NetConn()
-	}
-	if l, ok := c.(interface{ SetLinger(int) error }); ok {
-		l.SetLinger(0)
-	}
-	c.Close()
+// Abort ends the connection so that the peer cannot take it for a proper end.
+func (c *Conn) Abort() {
+	c.peer.pool.unregister(c)
+	relay.Abort(c.raw)
 }
 
 // fresh reports whether the connection may carry more calls: it is not too old,

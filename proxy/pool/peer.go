@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -90,7 +91,7 @@ func (p *Peer) dialPlain(ctx context.Context) (*Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connecting to the application: %w", err)
 	}
-	return newConn(p, raw, nil, ""), nil
+	return p.open(&Conn{Conn: raw, raw: raw})
 }
 
 func (p *Peer) dialTLS(ctx context.Context, identity string) (*Conn, error) {
@@ -108,8 +109,17 @@ func (p *Peer) dialTLS(ctx context.Context, identity string) (*Conn, error) {
 		raw.Close()
 		return nil, fmt.Errorf("securing the link to %s: %w", p.target.Address, err)
 	}
-	c := newConn(p, secure, certificate, identity)
-	c.raw = raw
+	return p.open(&Conn{Conn: secure, raw: raw, identity: identity, certificate: certificate})
+}
+
+// open begins the life of a connection.
+func (p *Peer) open(c *Conn) (*Conn, error) {
+	c.peer = p
+	c.setAge()
+	if err := p.pool.register(c); err != nil {
+		c.raw.Close()
+		return nil, err
+	}
 	return c, nil
 }
 
@@ -127,30 +137,37 @@ func (p *Peer) put(c *Conn) bool {
 // leave closes what is idle, now and from now on.
 func (p *Peer) leave() {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	p.gone = true
-	for _, idle := range p.idle {
-		for _, c := range idle {
-			c.Close()
-		}
-	}
-	clear(p.idle)
+	p.mu.Unlock()
+	p.closeIdle(func(*Conn) bool { return true })
 }
 
 func (p *Peer) sweep(now time.Time) {
+	p.closeIdle(func(c *Conn) bool { return now.Sub(c.idleSince) >= p.idleLimit() || !c.fresh() })
+}
+
+// closeIdle closes idle connections that are past use. It does so without the
+// lock: it may take a while until a peer is told.
+func (p *Peer) closeIdle(past func(*Conn) bool) {
+	var closing []*Conn
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	for identity, idle := range p.idle {
-		n := 0
-		for n < len(idle) && (now.Sub(idle[n].idleSince) >= p.idleLimit() || !idle[n].fresh()) {
-			idle[n].Close()
-			n++
+		kept := slices.DeleteFunc(slices.Clone(idle), past)
+		if len(kept) == len(idle) {
+			continue
 		}
-		if n == len(idle) {
+		for _, c := range idle {
+			if past(c) {
+				closing = append(closing, c)
+			}
+		}
+		if p.idle[identity] = kept; len(kept) == 0 {
 			delete(p.idle, identity)
-		} else if n > 0 {
-			p.idle[identity] = append(idle[:0:0], idle[n:]...)
 		}
+	}
+	p.mu.Unlock()
+	for _, c := range closing {
+		c.Close()
 	}
 }
 

@@ -5,7 +5,9 @@ package pool
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -52,6 +54,7 @@ type Pool struct {
 
 	mu    sync.Mutex
 	peers map[Target]*Peer
+	open  map[*Conn]struct{}
 }
 
 // New makes a pool. Close must be called.
@@ -59,7 +62,7 @@ func New(network netx.Network, source mtls.Source) *Pool {
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &Pool{
 		network: network, source: source, ctx: ctx, cancel: cancel,
-		swept: make(chan struct{}), peers: map[Target]*Peer{},
+		swept: make(chan struct{}), peers: map[Target]*Peer{}, open: map[*Conn]struct{}{},
 	}
 	go p.sweep()
 	return p
@@ -68,9 +71,17 @@ func New(network netx.Network, source mtls.Source) *Pool {
 // Use gives the peers for the targets there are now. What is open to others is
 // closed as soon as it is idle.
 func (p *Pool) Use(targets []Target) map[Target]*Peer {
+	used, left := p.use(targets)
+	for _, peer := range left {
+		peer.leave()
+	}
+	return used
+}
+
+func (p *Pool) use(targets []Target) (used map[Target]*Peer, left []*Peer) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	used := make(map[Target]*Peer, len(targets))
+	used = make(map[Target]*Peer, len(targets))
 	for _, t := range targets {
 		peer := p.peers[t]
 		if peer == nil {
@@ -80,23 +91,41 @@ func (p *Pool) Use(targets []Target) map[Target]*Peer {
 	}
 	for t, peer := range p.peers {
 		if used[t] == nil {
-			peer.leave()
+			left = append(left, peer)
 		}
 	}
 	p.peers = used
-	out := make(map[Target]*Peer, len(used))
-	for t, peer := range used {
-		out[t] = peer
-	}
-	return out
+	return used, left
 }
 
-// Close closes what is idle, stops dialling, and has connections in use closed
-// when they are released.
+// Close stops dialling and ends all connections, those in use as well.
 func (p *Pool) Close() {
 	p.cancel()
 	p.Use(nil)
 	<-p.swept
+	p.mu.Lock()
+	open := slices.Collect(maps.Keys(p.open))
+	p.mu.Unlock()
+	for _, c := range open {
+		c.Abort()
+	}
+}
+
+// register remembers an open connection, unless the pool was closed.
+func (p *Pool) register(c *Conn) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ctx.Err() != nil {
+		return ErrClosed
+	}
+	p.open[c] = struct{}{}
+	return nil
+}
+
+func (p *Pool) unregister(c *Conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.open, c)
 }
 
 // sweep closes connections that have been idle for too long.
@@ -110,10 +139,11 @@ func (p *Pool) sweep() {
 			return
 		case now := <-tick.C:
 			p.mu.Lock()
-			for _, peer := range p.peers {
+			peers := slices.Collect(maps.Values(p.peers))
+			p.mu.Unlock()
+			for _, peer := range peers {
 				peer.sweep(now)
 			}
-			p.mu.Unlock()
 		}
 	}
 }

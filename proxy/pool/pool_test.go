@@ -161,7 +161,7 @@ func TestOldConnectionsEnd(t *testing.T) {
 			time.Sleep(time.Minute - time.Second)
 			c.Release()
 			if again := get(t, w.link, web); again != c {
-				return // after 54 minutes at the earliest, see newConn
+				return // after 54 minutes at the earliest, see setAge
 			}
 		}
 		time.Sleep(2 * time.Minute)
@@ -244,9 +244,24 @@ func TestDialErrors(t *testing.T) {
 		if _, err := peers[nowhere].Get("", 3*time.Second); err == nil || time.Since(began) != 3*time.Second {
 			t.Errorf("to nowhere: %v after %v", err, time.Since(began))
 		}
+	})
+}
+
+func TestCloseEndsEverything(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		idle, busy := get(t, w.link, web), get(t, w.app, web)
+		idle.Release()
 		w.Close()
+		if _, err := busy.Write([]byte("x")); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("the one in use: %v", err)
+		}
 		if _, err := w.app.Get("", time.Second); err == nil {
 			t.Error("a closed pool dials")
+		}
+		busy.Release()
+		if len(w.open) != 0 {
+			t.Errorf("%d connections are left over", len(w.open))
 		}
 	})
 }

@@ -1,0 +1,141 @@
+package dispatch
+
+import (
+	"errors"
+	"time"
+
+	"github.com/meshd/meshd/proxy/balance"
+	"github.com/meshd/meshd/proxy/mtls"
+	"github.com/meshd/meshd/proxy/observe"
+	"github.com/meshd/meshd/proxy/plan"
+	"github.com/meshd/meshd/proxy/pool"
+)
+
+// A Call is a request or connection on its way. Its fields are about the try
+// that is being made.
+type Call struct {
+	Timeouts plan.Timeouts
+	Edge     *observe.Edge
+	// Peer is whom the try goes to.
+	Peer *pool.Peer
+	// ClientID is what an application is told of the caller.
+	ClientID string
+	// Tries is how many endpoints were tried.
+	Tries int
+
+	dispatcher *Dispatcher
+	world      *world
+	caller     string
+	request    *Request
+	target     *target // nil of calls from other agents
+	cluster    *cluster
+	serverName string // of the local instance that is called
+	try        balance.Call
+	trying     bool
+}
+
+// next picks an endpoint, another than the last one if there is one.
+func (c *Call) next() *observe.Problem {
+	last := c.try.Endpoint
+	try, ok := c.cluster.set.Pick(c.dispatcher.now(), last)
+	if !ok {
+		return &observe.Problem{Code: observe.NoEndpoint}
+	}
+	c.try, c.trying = try, true
+	c.Tries++
+	if !try.Endpoint.Local {
+		c.Peer, c.ClientID = c.cluster.peers[try.Endpoint], ""
+		return nil
+	}
+	in := c.world.inbound[try.Endpoint.ServerName]
+	if in == nil {
+		c.Failed()
+		return &observe.Problem{Code: observe.NotHere}
+	}
+	return c.enter(in)
+}
+
+// Connect gives a connection for the try. A fresh one has carried no call yet.
+func (c *Call) Connect(fresh bool) (*pool.Conn, *observe.Problem) {
+	connect := c.Peer.Get
+	if fresh {
+		connect = c.Peer.Dial
+	}
+	conn, err := connect(c.caller, c.Timeouts.Connect)
+	if err == nil {
+		return conn, nil
+	}
+	return nil, &observe.Problem{Code: c.connectCode(err), Err: err}
+}
+
+func (c *Call) connectCode(err error) *observe.Code {
+	switch {
+	case errors.Is(err, mtls.ErrNoCertificate):
+		return observe.NoCertificate
+	case mtls.IsIdentityError(err):
+		return observe.Identity
+	case c.Peer.Application():
+		return observe.AppConnectFailed
+	}
+	return observe.ConnectFailed
+}
+
+// Endpoint is the key of the endpoint that is tried, for people to see.
+func (c *Call) Endpoint() string {
+	if c.try.Endpoint == nil {
+		return ""
+	}
+	return c.try.Endpoint.Key
+}
+
+// TryLimit is how long this try may take until it is answered; 0 is no limit.
+func (c *Call) TryLimit() time.Duration {
+	var limit time.Duration
+	if c.target != nil {
+		limit = c.target.Retry.PerTry
+	}
+	if c.try.Probe && (limit == 0 || limit > balance.ProbeTimeout) {
+		limit = balance.ProbeTimeout
+	}
+	return limit
+}
+
+// Connected says that a connection came about, for calls that are connections.
+func (c *Call) Connected() { c.result(balance.Success, 0) }
+
+// Answered says that a response has begun. said is the reason why the other
+// agent answered in place of the application, if it did, and retryAfter how
+// long the application asked not to be called.
+func (c *Call) Answered(status int, said *observe.Code, retryAfter time.Duration) {
+	switch {
+	case said == observe.Denied:
+		// It shows nothing of the application, and would do so anywhere.
+		c.result(balance.Cancelled, 0)
+	case status == 429:
+		c.result(balance.Overloaded, retryAfter)
+	case status >= 500:
+		c.result(balance.Failure, retryAfter)
+	default:
+		c.result(balance.Success, 0)
+	}
+}
+
+// Failed says that the endpoint failed the call.
+func (c *Call) Failed() { c.result(balance.Failure, 0) }
+
+// Cancelled says that the caller gave up.
+func (c *Call) Cancelled() { c.result(balance.Cancelled, 0) }
+
+func (c *Call) result(o balance.Outcome, retryAfter time.Duration) {
+	if c.trying {
+		c.try.Result(c.dispatcher.now(), o, retryAfter)
+	}
+}
+
+// End ends the try. It must be called before the next one, and at the end.
+func (c *Call) End() {
+	if c.trying {
+		c.try.Release()
+		c.trying = false
+	}
+}

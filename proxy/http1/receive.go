@@ -1,0 +1,203 @@
+package http1
+
+import (
+	"errors"
+	"net"
+	"strconv"
+	"time"
+
+	"github.com/meshd/meshd/proxy/dispatch"
+	"github.com/meshd/meshd/proxy/http1/codec"
+	"github.com/meshd/meshd/proxy/observe"
+)
+
+// maxInterims is how many responses before the last one are passed on.
+const maxInterims = 16
+
+// receive waits for the head of the answer. Without a failure, it is there and
+// is to be passed on.
+func (x *exchange) receive() *failure {
+	for {
+		if err := x.readResponse(); err != nil {
+			x.attend.stop(x)
+			return x.unanswered(err)
+		}
+		if !x.response.Interim() {
+			break
+		}
+		if err := x.interim(); err != nil {
+			x.attend.stop(x)
+			return x.left(err)
+		}
+	}
+	x.attend.begun()
+	return x.judge()
+}
+
+// readResponse reads one head, of the answer or before it.
+func (x *exchange) readResponse() error {
+	u := &x.up
+	u.scanner = codec.Scanner{}
+	for {
+		head, n, err := u.scanner.Response(u.in.bytes())
+		if err != nil {
+			return err
+		}
+		if n > 0 {
+			u.in.take(n)
+			return x.response.Parse(head)
+		}
+		if err := x.fillAnswer(); err != nil {
+			return err
+		}
+	}
+}
+
+// fillAnswer waits for more of a head.
+func (x *exchange) fillAnswer() error {
+	for {
+		limit := x.attend.arm(x)
+		err := x.up.in.fill()
+		switch {
+		case errors.Is(err, errFull):
+			x.up.in.grow()
+		case isTimeout(err) && !expired(limit):
+			// Either it is time to look after the caller, or the attendant has
+			// set another deadline meanwhile.
+			if x.attend.done == nil {
+				x.attend.start(x)
+			}
+		default:
+			return err
+		}
+	}
+}
+
+// interim passes a head on that comes before the answer.
+func (x *exchange) interim() error {
+	if x.request.Minor() == 0 || x.interims == maxInterims {
+		return nil
+	}
+	x.interims++
+	x.answered = true
+	x.continued = x.continued || x.response.Status == 100
+	x.out = x.response.Append(x.out, codec.Back{FromApplication: x.call.Peer.Application()})
+	return x.flush()
+}
+
+// judge says what the answer shows of the endpoint, and whether there is reason
+// not to pass it on.
+func (x *exchange) judge() *failure {
+	r := &x.response
+	if r.Status == 101 && !r.Accepts(x.request.Upgrade()) {
+		x.call.Failed()
+		x.attend.stop(x)
+		return &failure{Problem: &observe.Problem{Code: observe.BadResponse, Err: errors.New("the response switches protocols, but was not asked to")}}
+	}
+	said := x.said()
+	x.record.Code = said
+	x.call.Answered(r.Status, said, retryAfter(r))
+	f := &failure{Problem: &observe.Problem{Code: observe.Reset}, status: r.Status}
+	switch {
+	case said != nil && said.Untouched && said == observe.AppConnectFailed:
+		f.cause = dispatch.Connect
+	case said != nil && said.Untouched:
+		f.cause = dispatch.Refused
+	case x.call.RetriesStatus(r.Status):
+		f.cause = dispatch.Status
+	default:
+		return nil
+	}
+	x.attend.stop(x)
+	return f
+}
+
+// said is why the other agent answered in place of the application, if it did.
+func (x *exchange) said() *observe.Code {
+	if x.call.Peer.Application() {
+		return nil
+	}
+	name, _ := x.response.Get("meshd-error")
+	return observe.Lookup(string(name))
+}
+
+// unanswered says why there is no answer.
+func (x *exchange) unanswered(err error) *failure {
+	var refused *codec.Error
+	if e := x.attend.failed(); e != nil {
+		x.call.Cancelled()
+		return callerFailure(e)
+	}
+	switch {
+	case errors.As(err, &refused):
+		x.call.Failed()
+		return &failure{Problem: &observe.Problem{Code: observe.BadResponse, Err: err}}
+	case isTimeout(err):
+		return x.late(err)
+	case isAlert(err) && x.up.in.empty():
+		x.call.Failed()
+		return &failure{Problem: &observe.Problem{Code: observe.Identity, Err: err}, cause: dispatch.Connect}
+	}
+	return x.broken(err)
+}
+
+// late says which time was up.
+func (x *exchange) late(err error) *failure {
+	x.call.Failed()
+	f := &failure{Problem: &observe.Problem{Code: observe.ResponseTimeout, Err: err}}
+	if expired(x.deadline) {
+		f.Code = observe.RequestTimeout
+	} else if expired(x.tryEnd) && x.request.Idempotent() {
+		f.cause = dispatch.Timeout
+	}
+	return f
+}
+
+// broken says what follows from a connection that ended without an answer. The
+// request is made once more only if its method promises that this does no
+// harm, or if the peer has certainly not seen it.
+func (x *exchange) broken(err error) *failure {
+	f := &failure{Problem: &observe.Problem{Code: observe.Reset, Err: err}}
+	harmless := x.up.in.empty() && (x.request.Idempotent() || x.up.conn.Untouched(err, x.up.writeErr))
+	switch {
+	case harmless && x.up.conn.Reused:
+		f.cause = dispatch.Stale
+		return f
+	case harmless:
+		f.cause = dispatch.Reset
+	}
+	x.call.Failed()
+	return f
+}
+
+// left says that the caller did not take what was sent to it.
+func (x *exchange) left(err error) *failure {
+	x.call.Cancelled()
+	return &failure{Problem: &observe.Problem{Code: observe.Cancelled, Err: err}, gone: true}
+}
+
+// isAlert finds what TLS 1.3 clients learn only when they read: that the server
+// did not accept their certificate.
+func isAlert(err error) bool {
+	var e *net.OpError
+	return errors.As(err, &e) && e.Op == "remote error"
+}
+
+// retryAfter is how long the application asks not to be called.
+func retryAfter(r *codec.Response) time.Duration {
+	if r.Status != 429 && r.Status != 503 {
+		return 0
+	}
+	value, ok := r.Get("retry-after")
+	if !ok {
+		return 0
+	}
+	if seconds, err := strconv.ParseUint(string(value), 10, 31); err == nil {
+		return time.Duration(seconds) * time.Second
+	}
+	const httpDate = "Mon, 02 Jan 2006 15:04:05 GMT"
+	if t, err := time.Parse(httpDate, string(value)); err == nil {
+		return max(time.Until(t), 0)
+	}
+	return 0
+}
