@@ -36,7 +36,7 @@ func applyAction(c *cli.Context) error {
 	for _, doc := range docs {
 		request.Resources = append(request.Resources, doc.Resource)
 	}
-	return withAdmin(c, "apply the files", func(a *adminCall) error {
+	return changeMesh(c, "apply the files", func(a *adminCall) error {
 		reply, err := a.admin.Apply(a.ctx, request)
 		if err != nil {
 			return err
@@ -54,10 +54,12 @@ func applyAction(c *cli.Context) error {
 // withoutEffect says that the mesh is as it was.
 func withoutEffect(err error) error {
 	var f *failure
-	if errors.As(err, &f) {
-		f.effect = unchanged
+	if !errors.As(err, &f) {
+		return err
 	}
-	return err
+	f = asFailure(err)
+	f.effect = unchanged
+	return f
 }
 
 func printChange(c *cli.Context, change *apiv1.Change, dryRun bool) {

@@ -55,7 +55,7 @@ func newApp() *cli.App {
 		Usage:     "a service mesh for machines run by systemd",
 		UsageText: "meshd COMMAND [ARGUMENT]... [OPTION]...",
 		Commands: []*cli.Command{
-			initCommand(), joinCommand(),
+			initCommand(), joinCommand(), leaveCommand(),
 			serviceCommand(),
 			applyCommand(), validateCommand(), getCommand(), deleteCommand(), tokenCommand(),
 			statusCommand(), membersCommand(), explainCommand(), devCommand(),

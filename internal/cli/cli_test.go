@@ -206,7 +206,6 @@ func TestRefusalsSayWhatToDo(t *testing.T) {
 	f(codes.PermissionDenied, `
 meshd: cannot list the members
   cause:  because
-  effect: nothing was changed
   next:   run it as root on a host that runs a server; meshd members shows which do
 `)
 	f(codes.Unavailable, `
@@ -214,5 +213,14 @@ meshd: cannot list the members
   cause:  because
   next:   see how the servers are: meshd status
           see the log of this host: journalctl -u meshd-agent -u meshd-server -n 50
+          to see what the nearest server has: meshd members --stale
 `)
+	m.fail = status.Error(codes.PermissionDenied, "because")
+	_, stderr, _ := m.command(t, "token", "revoke", "a")
+	compare(t, `
+meshd: cannot revoke the join token a
+  cause:  because
+  effect: nothing was changed
+  next:   run it as root on a host that runs a server; meshd members shows which do
+`, stderr)
 }

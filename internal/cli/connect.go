@@ -50,11 +50,18 @@ type adminCall struct {
 	admin apiv1.AdminClient
 }
 
-// withAdmin calls a server of this host if there is one, else the agent, which
+// askMesh calls a server of this host if there is one, else the agent, which
 // passes questions on. doing says in a few words what the call is for.
-func withAdmin(c *cli.Context, doing string, call func(*adminCall) error) error {
-	return withClient(c.Context, socketPath(c, serverSocket, agentSocket), doing, func(ctx context.Context, cl *client.Client) error {
-		return call(&adminCall{ctx, cl.Admin()})
+func askMesh(c *cli.Context, doing string, call func(*adminCall) error) error {
+	return withClient(c.Context, socketPath(c, serverSocket, agentSocket), func(ctx context.Context, cl *client.Client) error {
+		return hintStale(c, rpcFailure(doing, false, call(&adminCall{ctx, cl.Admin()})))
+	})
+}
+
+// changeMesh does the same for a call that changes something.
+func changeMesh(c *cli.Context, doing string, call func(*adminCall) error) error {
+	return withClient(c.Context, socketPath(c, serverSocket, agentSocket), func(ctx context.Context, cl *client.Client) error {
+		return rpcFailure(doing, true, call(&adminCall{ctx, cl.Admin()}))
 	})
 }
 
@@ -64,14 +71,21 @@ type localCall struct {
 	local apiv1.LocalClient
 }
 
-// withLocal calls the agent of this host.
-func withLocal(c *cli.Context, doing string, call func(*localCall) error) error {
-	return withClient(c.Context, socketPath(c, agentSocket), doing, func(ctx context.Context, cl *client.Client) error {
-		return call(&localCall{ctx, cl.Local()})
+// askHost calls the agent of this host.
+func askHost(c *cli.Context, doing string, call func(*localCall) error) error {
+	return withClient(c.Context, socketPath(c, agentSocket), func(ctx context.Context, cl *client.Client) error {
+		return rpcFailure(doing, false, call(&localCall{ctx, cl.Local()}))
 	})
 }
 
-func withClient(ctx context.Context, path, doing string, call func(context.Context, *client.Client) error) error {
+// changeHost does the same for a call that changes something.
+func changeHost(c *cli.Context, doing string, call func(*localCall) error) error {
+	return withClient(c.Context, socketPath(c, agentSocket), func(ctx context.Context, cl *client.Client) error {
+		return rpcFailure(doing, true, call(&localCall{ctx, cl.Local()}))
+	})
+}
+
+func withClient(ctx context.Context, path string, call func(context.Context, *client.Client) error) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	cl, err := client.Dial(ctx, path)
@@ -79,7 +93,7 @@ func withClient(ctx context.Context, path, doing string, call func(context.Conte
 		return socketFailure(path, err)
 	}
 	defer cl.Close()
-	return rpcFailure(doing, call(ctx, cl))
+	return call(ctx, cl)
 }
 
 func socketFailure(path string, err error) error {

@@ -40,6 +40,10 @@ func newLogger(c *cli.Context, level slog.Level) (*slog.Logger, *slog.LevelVar) 
 
 // run runs the daemon until ctx ends, then stops it in good order.
 func (d *daemon) run(ctx context.Context) error {
+	// From the first moment: a SIGHUP that nobody awaits ends the process.
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
 	if err := d.start(ctx); err != nil {
 		return d.failure("cannot start", err)
 	}
@@ -49,7 +53,7 @@ func (d *daemon) run(ctx context.Context) error {
 	defer cancel()
 	var watchdog sync.WaitGroup
 	watchdog.Go(func() { notifier.RunWatchdog(ctx, d.logger, d.alive) })
-	err := d.attend(ctx, notifier)
+	err := d.attend(ctx, notifier, hangup)
 	d.tell(notifier.Stopping())
 	cancel()
 	watchdog.Wait()
@@ -58,10 +62,7 @@ func (d *daemon) run(ctx context.Context) error {
 }
 
 // attend does what is asked from outside until ctx ends or the daemon fails.
-func (d *daemon) attend(ctx context.Context, notifier *systemd.Notifier) error {
-	hangup := make(chan os.Signal, 1)
-	signal.Notify(hangup, syscall.SIGHUP)
-	defer signal.Stop(hangup)
+func (d *daemon) attend(ctx context.Context, notifier *systemd.Notifier, hangup <-chan os.Signal) error {
 	var failed <-chan struct{}
 	var reason func() error
 	if d.failed != nil {

@@ -25,7 +25,7 @@ func deleteCommand() *cli.Command {
 			if err := checkKind(c, request.Kind); err != nil {
 				return err
 			}
-			return withAdmin(c, "delete the "+request.Kind+" "+request.Name, func(a *adminCall) error {
+			return changeMesh(c, "delete the "+request.Kind+" "+request.Name, func(a *adminCall) error {
 				reply, err := a.admin.Delete(a.ctx, request)
 				if err != nil {
 					return err

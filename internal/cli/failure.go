@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/urfave/cli/v2"
+	"google.golang.org/grpc/codes"
 
 	"github.com/meshd/meshd/internal/host"
 )
@@ -18,6 +19,8 @@ type failure struct {
 	cause  error
 	effect string // what it means for the mesh or for the person
 	next   string // what to do about it
+
+	code codes.Code // of an answer, when one came
 }
 
 func (f *failure) Error() string {
@@ -44,17 +47,23 @@ func report(w io.Writer, err error) int {
 		printFailure(w, usage.what, "", "", usage.next)
 		return exitUsage
 	}
+	f := asFailure(err)
+	printFailure(w, f.what, text(f.cause), f.effect, f.next)
+	return exitFailure
+}
+
+// asFailure gives an error as a failure of its own, which may be changed.
+func asFailure(err error) *failure {
 	var f *failure
 	var h *host.Error
 	switch {
 	case errors.As(err, &f):
-		printFailure(w, f.what, text(f.cause), f.effect, f.next)
+		own := *f
+		return &own
 	case errors.As(err, &h):
-		printFailure(w, "cannot "+h.Doing, text(h.Err), "", h.Fix)
-	default:
-		printFailure(w, err.Error(), "", "", "")
+		return &failure{what: "cannot " + h.Doing, cause: h.Err, next: h.Fix}
 	}
-	return exitFailure
+	return &failure{what: err.Error()}
 }
 
 func text(err error) string {

@@ -17,13 +17,13 @@ func getCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "get",
 		Usage: "show resources of the mesh's configuration",
-		UsageText: "meshd get [KIND [NAME]] [-o table|json|yaml]\n\n" +
+		UsageText: "meshd get [KIND [NAME]] [--stale] [-o table|json|yaml]\n\n" +
 			"meshd get route\n" +
 			"meshd get policy orders -o yaml",
 		Description: "KIND is service, route, policy or mesh. What -o yaml prints can be applied again;\n" +
 			"its version makes sure that nobody changed the resource in between.",
 		Category:     configure,
-		Flags:        []cli.Flag{outputFlag()},
+		Flags:        []cli.Flag{staleFlag(), outputFlag()},
 		BashComplete: completeKinds,
 		Action:       getAction,
 	}
@@ -46,13 +46,13 @@ func getAction(c *cli.Context) error {
 	if c.NArg() > 2 {
 		return usagef(c, "at most a kind and a name are taken")
 	}
-	request := &apiv1.GetResourcesRequest{Kind: c.Args().Get(0), Name: c.Args().Get(1)}
+	request := &apiv1.GetResourcesRequest{Kind: c.Args().Get(0), Name: c.Args().Get(1), Stale: c.Bool("stale")}
 	if request.Kind != "" {
 		if err := checkKind(c, request.Kind); err != nil {
 			return err
 		}
 	}
-	return withAdmin(c, "get resources", func(a *adminCall) error {
+	return askMesh(c, "get resources", func(a *adminCall) error {
 		reply, err := a.admin.GetResources(a.ctx, request)
 		if err != nil {
 			return err

@@ -44,8 +44,7 @@ func initAction(c *cli.Context) error {
 	}
 	token, err := s.found()
 	if err != nil {
-		s.rollBack()
-		return err
+		return s.rollBack(err)
 	}
 	resolver, err := s.resolver()
 	if err != nil {
@@ -67,8 +66,7 @@ func refuseMember(dir string) error {
 	return &failure{
 		what:   fmt.Sprintf("this host is in the mesh %s already, as %s", m.ClusterName, m.Name),
 		effect: unchanged,
-		next: "see how it is: meshd status\n" +
-			"to take it out of that mesh: systemctl disable --now meshd-agent, then rm -r " + dir,
+		next:   "see how it is: meshd status\nto take it out of that mesh first: meshd leave",
 	}
 }
 

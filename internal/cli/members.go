@@ -1,7 +1,9 @@
 package cli
 
 import (
+	"cmp"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -14,23 +16,31 @@ func membersCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "members",
 		Usage:     "list the servers and hosts of the mesh",
-		UsageText: "meshd members [-o table|json|yaml]\n\nmeshd members -o json",
+		UsageText: "meshd members [--stale] [-o table|json|yaml]\n\nmeshd members -o json",
 		Category:  look,
-		Flags:     []cli.Flag{outputFlag()},
+		Flags:     []cli.Flag{staleFlag(), outputFlag()},
 		Action: func(c *cli.Context) error {
 			format, err := noArguments(c)
 			if err != nil {
 				return err
 			}
-			return withAdmin(c, "list the members", func(a *adminCall) error {
-				reply, err := a.admin.Members(a.ctx, &apiv1.MembersRequest{})
+			return askMesh(c, "list the members", func(a *adminCall) error {
+				reply, err := a.admin.Members(a.ctx, &apiv1.MembersRequest{Stale: c.Bool("stale")})
 				if err != nil {
 					return err
 				}
+				sortServers(reply.Servers)
+				slices.SortFunc(reply.Nodes, func(a, b *apiv1.Node) int { return cmp.Compare(a.Name, b.Name) })
 				return printMessage(c, format, reply, func(t *table) { memberRows(t, reply) })
 			})
 		},
 	}
+}
+
+// sortServers puts servers in an order that people find them by; they come by
+// their ids.
+func sortServers(servers []*apiv1.ServerStatus) {
+	slices.SortFunc(servers, func(a, b *apiv1.ServerStatus) int { return cmp.Compare(a.Name, b.Name) })
 }
 
 func memberRows(t *table, m *apiv1.MembersReply) {

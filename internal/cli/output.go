@@ -29,6 +29,10 @@ func outputFlag() cli.Flag {
 	return &cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "print as `FORMAT`, one of table, json, yaml", Value: string(formatTable)}
 }
 
+func staleFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "stale", Usage: "show what the nearest server has, though newer changes may be missing; needs no leader"}
+}
+
 func outputFormat(c *cli.Context) (format, error) {
 	switch f := format(c.String("output")); f {
 	case formatTable, formatJSON, formatYAML:
@@ -121,6 +125,15 @@ func printable(s string) string {
 		}
 		return r
 	}, s)
+}
+
+// shorten keeps a long cell from spreading its column.
+func shorten(s string, limit int) string {
+	chars := []rune(s)
+	if len(chars) <= limit {
+		return s
+	}
+	return string(chars[:limit-3]) + "..."
 }
 
 func (t *table) write(w io.Writer) error {

@@ -3,37 +3,64 @@ package cli
 import (
 	"errors"
 
+	"github.com/urfave/cli/v2"
 	"google.golang.org/grpc/codes"
 
 	"github.com/meshd/meshd/api/client"
 )
 
-// rpcFailure adds to what a server or an agent answered what it means and what
-// to do next. Errors of our own pass as they are.
-func rpcFailure(doing string, err error) error {
+const unchanged = "nothing was changed"
+
+// rpcFailure adds to what a server or an agent answered what it means, for a
+// call that was to change something, and what to do next. Errors of our own
+// pass as they are.
+func rpcFailure(doing string, change bool, err error) error {
 	var answer *client.Error
 	if !errors.As(err, &answer) {
 		return err
 	}
-	f := &failure{what: "cannot " + doing, cause: answer}
+	f := &failure{what: "cannot " + doing, cause: answer, next: remedy(answer.Code), code: answer.Code}
 	switch answer.Code {
-	case codes.Unavailable:
-		f.next = "see how the servers are: meshd status\nsee the log of this host: journalctl -u meshd-agent -u meshd-server -n 50"
 	case codes.DeadlineExceeded:
-		f.effect = "if it was a change, it may yet be made"
-		f.next = "see whether the servers have a leader: meshd status"
-	case codes.PermissionDenied, codes.Unauthenticated:
-		f.effect = unchanged
-		f.next = "run it as root on a host that runs a server; meshd members shows which do"
+		f.cause = errors.New("no answer within " + callTimeout.String())
+		f.effect = "the change may yet be made"
 	case codes.Canceled:
 		f.cause = errors.New("interrupted")
-	case codes.Aborted, codes.FailedPrecondition:
+		f.effect = "the change may yet be made"
+	case codes.Unavailable:
+		f.effect = "most likely nothing was changed"
+	default:
 		f.effect = unchanged
-		f.next = "read the present state, then try again"
-	case codes.NotFound, codes.InvalidArgument, codes.AlreadyExists, codes.Unimplemented:
-		f.effect = unchanged
+	}
+	if !change {
+		f.effect = ""
 	}
 	return f
 }
 
-const unchanged = "nothing was changed"
+// hintStale names the way to ask that needs no leader, where there is one.
+func hintStale(c *cli.Context, err error) error {
+	var f *failure
+	if findFlag(c.Command.Flags, "stale") == nil || !errors.As(err, &f) {
+		return err
+	}
+	if f.code == codes.DeadlineExceeded || f.code == codes.Unavailable {
+		f.next += "\nto see what the nearest server has: " + c.Command.HelpName + " --stale"
+	}
+	return f
+}
+
+// remedy is what to do when an answer does not say so itself.
+func remedy(code codes.Code) string {
+	switch code {
+	case codes.Unavailable:
+		return "see how the servers are: meshd status\nsee the log of this host: journalctl -u meshd-agent -u meshd-server -n 50"
+	case codes.DeadlineExceeded:
+		return "see whether the servers have a leader: meshd status"
+	case codes.PermissionDenied, codes.Unauthenticated:
+		return "run it as root on a host that runs a server; meshd members shows which do"
+	case codes.Aborted:
+		return "read the present state, then try again"
+	}
+	return ""
+}

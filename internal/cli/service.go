@@ -29,7 +29,7 @@ func serviceRemoveCommand() *cli.Command {
 				return usagef(c, "name one service of this host, as meshd service list --local shows it")
 			}
 			id := c.Args().First()
-			return withLocal(c, "remove the service "+id, func(l *localCall) error {
+			return changeHost(c, "remove the service "+id, func(l *localCall) error {
 				if _, err := l.local.RemoveService(l.ctx, &apiv1.RemoveServiceRequest{Id: id}); err != nil {
 					return err
 				}

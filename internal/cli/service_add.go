@@ -45,7 +45,7 @@ func serviceAddAction(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return withLocal(c, "add the service "+declaration.Name, func(l *localCall) error {
+	return changeHost(c, "add the service "+declaration.Name, func(l *localCall) error {
 		reply, err := l.local.AddService(l.ctx, &apiv1.AddServiceRequest{Declaration: declaration})
 		if err != nil {
 			return err

@@ -15,10 +15,10 @@ func serviceListCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "list",
 		Usage:     "list the services of the mesh, or of this host",
-		UsageText: "meshd service list [--local] [-o table|json|yaml]\n\nmeshd service list --local",
+		UsageText: "meshd service list [--local|--stale] [-o table|json|yaml]\n\nmeshd service list --local",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "local", Usage: "what is declared on this host, with the result of its checks"},
-			outputFlag(),
+			staleFlag(), outputFlag(),
 		},
 		Action: func(c *cli.Context) error {
 			format, err := noArguments(c)
@@ -28,8 +28,8 @@ func serviceListCommand() *cli.Command {
 			if c.Bool("local") {
 				return listLocal(c, format)
 			}
-			return withAdmin(c, "list the services", func(a *adminCall) error {
-				reply, err := a.admin.ListServices(a.ctx, &apiv1.ListServicesRequest{})
+			return askMesh(c, "list the services", func(a *adminCall) error {
+				reply, err := a.admin.ListServices(a.ctx, &apiv1.ListServicesRequest{Stale: c.Bool("stale")})
 				if err != nil {
 					return err
 				}
@@ -71,7 +71,7 @@ func protocolWord(p apiv1.Protocol) string { return enumWord(p.String(), "PROTOC
 func healthWord(h apiv1.Health) string     { return enumWord(h.String(), "HEALTH_") }
 
 func listLocal(c *cli.Context, format format) error {
-	return withLocal(c, "list the services of this host", func(l *localCall) error {
+	return askHost(c, "list the services of this host", func(l *localCall) error {
 		reply, err := l.local.LocalStatus(l.ctx, &apiv1.LocalStatusRequest{})
 		if err != nil {
 			return err
@@ -84,6 +84,6 @@ func localServiceRows(t *table, list []*apiv1.LocalService) {
 	t.row("ID", "SERVICE", "PORT", "PROTOCOL", "UNIT", "HEALTH", "SOURCE", "CHECK")
 	for _, s := range list {
 		d := s.GetDeclaration()
-		t.row(d.GetId(), d.GetName(), d.GetPort(), protocolWord(d.GetProtocol()), s.Unit, healthWord(s.Health), s.Source, s.CheckOutput)
+		t.row(d.GetId(), d.GetName(), d.GetPort(), protocolWord(d.GetProtocol()), s.Unit, healthWord(s.Health), s.Source, shorten(s.CheckOutput, 60))
 	}
 }

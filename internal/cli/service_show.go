@@ -17,9 +17,9 @@ func serviceShowCommand() *cli.Command {
 	return &cli.Command{
 		Name:        "show",
 		Usage:       "show a service: its instances and what is configured for it",
-		UsageText:   "meshd service show NAME [-o table|json|yaml]\n\nmeshd service show orders",
+		UsageText:   "meshd service show NAME [--stale] [-o table|json|yaml]\n\nmeshd service show orders",
 		Description: "A resource of the mesh is shown in full by meshd get KIND NAME -o yaml.",
-		Flags:       []cli.Flag{outputFlag()},
+		Flags:       []cli.Flag{staleFlag(), outputFlag()},
 		Action: func(c *cli.Context) error {
 			format, err := outputFormat(c)
 			if err != nil {
@@ -34,8 +34,8 @@ func serviceShowCommand() *cli.Command {
 }
 
 func showService(c *cli.Context, name string, format format) error {
-	return withAdmin(c, "show the service "+name, func(a *adminCall) error {
-		reply, err := a.admin.ListServices(a.ctx, &apiv1.ListServicesRequest{Name: name})
+	return askMesh(c, "show the service "+name, func(a *adminCall) error {
+		reply, err := a.admin.ListServices(a.ctx, &apiv1.ListServicesRequest{Name: name, Stale: c.Bool("stale")})
 		if err != nil {
 			return err
 		}

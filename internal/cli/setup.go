@@ -43,10 +43,8 @@ type setup struct {
 
 // beginSetup checks everything that can be checked before anything is done.
 func beginSetup(c *cli.Context) (*setup, error) {
-	if os.Geteuid() != 0 {
-		return nil, &failure{what: c.Command.HelpName + " must be run by root",
-			cause: errors.New("it creates a user, directories and systemd units"),
-			next:  "sudo " + c.Command.HelpName + " ...\nto try meshd without root: meshd dev"}
+	if err := requireRoot(c); err != nil {
+		return nil, err
 	}
 	h, err := host.New()
 	if err != nil {
@@ -60,6 +58,15 @@ func beginSetup(c *cli.Context) (*setup, error) {
 		return nil, err
 	}
 	return s, s.identify()
+}
+
+func requireRoot(c *cli.Context) error {
+	if os.Geteuid() == 0 {
+		return nil
+	}
+	return &failure{what: c.Command.HelpName + " must be run by root",
+		cause: errors.New("it changes the user meshd, directories and systemd units of this host"),
+		next:  "sudo " + c.Command.HelpName + " ...\nto try meshd without root: meshd dev"}
 }
 
 // loadFiles takes what an administrator or a package has configured before.
@@ -196,20 +203,26 @@ func (s *setup) joinOwnAgent() error {
 }
 
 func (s *setup) createToken(request *apiv1.CreateTokenRequest) (token string, err error) {
-	err = withClient(s.ctx, s.server.Socket, "create a join token", func(ctx context.Context, cl *client.Client) error {
+	err = withClient(s.ctx, s.server.Socket, func(ctx context.Context, cl *client.Client) error {
 		reply, err := cl.Admin().CreateToken(ctx, request)
 		token = reply.GetToken()
-		return err
+		return rpcFailure("create a join token", true, err)
 	})
 	return token, err
 }
 
-// rollBack takes back what was done, last thing first.
-func (s *setup) rollBack() {
+// rollBack takes back what was done, last thing first, and adds that to err.
+func (s *setup) rollBack(err error) error {
+	if len(s.undo) == 0 {
+		return err
+	}
 	// The context of the command may have ended: that may be why.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), time.Minute)
 	defer cancel()
 	for i := len(s.undo) - 1; i >= 0; i-- {
 		s.undo[i](ctx)
 	}
+	f := asFailure(err)
+	f.effect = "the mesh that was begun here is gone again, so that " + s.c.Command.HelpName + " can be repeated"
+	return f
 }

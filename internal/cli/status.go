@@ -30,6 +30,7 @@ func statusAction(c *cli.Context) error {
 		return err
 	}
 	mesh, meshErr := meshStatus(c)
+	sortServers(mesh.GetServers())
 	// Without a mesh the host's part is worth showing; without an agent on a
 	// server host, the mesh.
 	local, localErr := localStatus(c)
@@ -43,7 +44,7 @@ func statusAction(c *cli.Context) error {
 }
 
 func meshStatus(c *cli.Context) (reply *apiv1.StatusReply, err error) {
-	err = withAdmin(c, "read the status of the mesh", func(a *adminCall) error {
+	err = askMesh(c, "read the status of the mesh", func(a *adminCall) error {
 		reply, err = a.admin.Status(a.ctx, &apiv1.StatusRequest{})
 		return err
 	})
@@ -51,7 +52,7 @@ func meshStatus(c *cli.Context) (reply *apiv1.StatusReply, err error) {
 }
 
 func localStatus(c *cli.Context) (reply *apiv1.LocalStatusReply, err error) {
-	err = withLocal(c, "read the status of this host's agent", func(l *localCall) error {
+	err = askHost(c, "read the status of this host's agent", func(l *localCall) error {
 		reply, err = l.local.LocalStatus(l.ctx, &apiv1.LocalStatusRequest{})
 		return err
 	})

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -57,7 +58,7 @@ func tokenCreateAction(c *cli.Context) error {
 		AllowedNames:    c.StringSlice("name"),
 		AllowedServices: c.StringSlice("service"),
 	}
-	return withAdmin(c, "create a join token", func(a *adminCall) error {
+	return changeMesh(c, "create a join token", func(a *adminCall) error {
 		reply, err := a.admin.CreateToken(a.ctx, request)
 		if err != nil {
 			return err
@@ -89,7 +90,7 @@ func tokenListCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			return withAdmin(c, "list the join tokens", func(a *adminCall) error {
+			return askMesh(c, "list the join tokens", func(a *adminCall) error {
 				reply, err := a.admin.ListTokens(a.ctx, &apiv1.ListTokensRequest{})
 				if err != nil {
 					return err
@@ -125,7 +126,7 @@ func tokenState(token *apiv1.Token, now time.Time) string {
 }
 
 func listOrAny(list []string) string {
-	if len(list) == 0 {
+	if len(list) == 0 || slices.Contains(list, "*") {
 		return "any"
 	}
 	return strings.Join(list, ",")
@@ -142,7 +143,7 @@ func tokenRevokeCommand() *cli.Command {
 				return usagef(c, "name one token by its id, as meshd token list shows it")
 			}
 			id := c.Args().First()
-			return withAdmin(c, "revoke the join token "+id, func(a *adminCall) error {
+			return changeMesh(c, "revoke the join token "+id, func(a *adminCall) error {
 				if _, err := a.admin.RevokeToken(a.ctx, &apiv1.RevokeTokenRequest{Id: id}); err != nil {
 					return err
 				}

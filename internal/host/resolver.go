@@ -2,6 +2,9 @@ package host
 
 import (
 	"context"
+	"errors"
+	"io/fs"
+	"os"
 
 	"github.com/meshd/meshd/packaging"
 )
@@ -21,9 +24,28 @@ func (h *Host) InstallResolver(ctx context.Context) (bool, error) {
 	if !changed {
 		return true, nil
 	}
+	return true, h.restartResolver(ctx)
+}
+
+// RemoveResolver undoes InstallResolver.
+func (h *Host) RemoveResolver(ctx context.Context) error {
+	err := os.Remove(h.path(resolverFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fileError("remove "+resolverFile, err)
+	}
+	if _, err := h.Run(ctx, nil, "systemctl", "is-active", "systemd-resolved.service"); err != nil {
+		return nil // it reads its files when it starts
+	}
+	return h.restartResolver(ctx)
+}
+
+func (h *Host) restartResolver(ctx context.Context) error {
 	if _, err := h.Run(ctx, nil, "systemctl", "restart", "systemd-resolved.service"); err != nil {
-		return false, &Error{"restart systemd-resolved", err,
+		return &Error{"restart systemd-resolved", err,
 			"restart it by hand: systemctl restart systemd-resolved; to leave the resolver alone, use --no-resolver"}
 	}
-	return true, nil
+	return nil
 }

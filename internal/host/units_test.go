@@ -111,6 +111,23 @@ func TestInstallResolver(t *testing.T) {
 	check(false, active)
 }
 
+func TestRemoveResolver(t *testing.T) {
+	f := newFakeHost(t)
+	if _, err := f.InstallResolver(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	f.commands = nil
+	check := func(commands ...string) {
+		t.Helper()
+		if err := f.RemoveResolver(t.Context()); err != nil {
+			t.Error(err)
+		}
+		f.took(t, commands...)
+	}
+	check("systemctl is-active systemd-resolved.service", "systemctl restart systemd-resolved.service")
+	check()
+}
+
 func TestDefaultInterface(t *testing.T) {
 	const header = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n"
 	check := func(routes, want string) {
