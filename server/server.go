@@ -23,9 +23,9 @@ import (
 )
 
 const (
-	// forgottenAfter is how long after its start a server ends the leases that
-	// it held before: the agents had time to come back.
-	forgottenAfter = 10 * time.Second
+	// sweepInterval is half of how long a lease may name this server without a
+	// stream.
+	sweepInterval = 5 * time.Second
 	// stopTimeout bounds each step of stopping that waits for others.
 	stopTimeout = 5 * time.Second
 )
@@ -175,8 +175,8 @@ func (s *Server) startBackground() {
 	s.background.Go(func() { s.awaitReady(ctx) })
 	s.background.Go(func() { s.keepTogether(ctx) })
 	s.background.Go(func() {
-		if sleep(ctx, forgottenAfter) {
-			s.hub.ReleaseForgotten()
+		for sleep(ctx, sweepInterval) {
+			s.hub.Sweep()
 		}
 	})
 	s.onStop(s.handOver)

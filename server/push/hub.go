@@ -63,6 +63,8 @@ type Hub struct {
 
 	mu       sync.Mutex
 	sessions map[string]*session // by node id
+
+	stray map[string]uint64 // epochs by node id, of the last Sweep
 }
 
 // New makes a hub without streams.

@@ -5,15 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	apiv1 "github.com/meshd/meshd/api/v1"
-	"github.com/meshd/meshd/store/state"
 )
 
 // A Stream is the server's end of Control.Connect.
@@ -143,78 +140,4 @@ func (s *session) handle(m *apiv1.AgentMessage) error {
 		return errGoodbye
 	}
 	return nil // and what newer agents may say
-}
-
-// feed keeps the agent's slice up to date. At most one update is on its way;
-// the next has everything since.
-func (s *session) feed(version uint64) error {
-	replica, at := s.hub.cfg.Replica, cursor{version: version}
-	s.awaitIndex(version)
-	for {
-		var ws state.WatchSet
-		u, next := s.hub.builder.update(replica.Local(), &ws, at)
-		if u == nil {
-			if err := ws.Wait(s.ctx); err != nil {
-				return err
-			}
-			sleep(s.ctx, settle)
-			continue
-		}
-		s.outbox.fill(func(o *outbox) { o.slice = u })
-		if err := s.acks.wait(s.ctx, u.Version); err != nil {
-			return err
-		}
-		at = next
-	}
-}
-
-// awaitIndex gives this server a moment to come as far as the agent has come
-// with another one.
-func (s *session) awaitIndex(index uint64) {
-	ctx, cancel := context.WithTimeout(s.ctx, catchUp)
-	defer cancel()
-	for {
-		var ws state.WatchSet
-		if s.hub.cfg.Replica.Local().Index(&ws) >= index || ws.Wait(ctx) != nil {
-			return
-		}
-	}
-}
-
-// A pulse notices that nothing was heard for the length of a lease.
-type pulse struct {
-	mu    sync.Mutex
-	timer *time.Timer
-	last  time.Time
-}
-
-func (p *pulse) start(silent func()) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.last, p.timer = time.Now(), time.AfterFunc(lease, silent)
-}
-
-func (p *pulse) beat() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.last = time.Now()
-	p.timer.Reset(lease)
-}
-
-func (p *pulse) stop() { p.timer.Stop() }
-
-// left is what remains of the lease.
-func (p *pulse) left() time.Duration {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return time.Until(p.last.Add(lease))
-}
-
-func sleep(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	}
 }
