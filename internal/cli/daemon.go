@@ -2,7 +2,7 @@ package cli
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -94,8 +94,14 @@ func (d *daemon) reloaded() string {
 	return "serving"
 }
 
+// failure says why the daemon is not up: to the journal in its form, to a
+// terminal in words.
 func (d *daemon) failure(what string, err error) error {
-	return &failure{what: "the " + d.name + " " + what, cause: err, next: "mend this; systemd tries again by itself, or at once: systemctl restart meshd-" + d.name}
+	if os.Getenv("JOURNAL_STREAM") != "" {
+		d.logger.Error("the "+d.name+" "+what, "error", err)
+		return errLogged
+	}
+	return &failure{what: "the " + d.name + " " + what, cause: err, next: "mend this, then start it again: systemctl restart meshd-" + d.name}
 }
 
 // tell notes that the service manager could not be told: no reason to stop.
@@ -126,7 +132,10 @@ func takesNoArguments(c *cli.Context) error {
 	return nil
 }
 
+// errLogged ends a daemon that has said why in its log.
+var errLogged = errors.New("the reason is in the log")
+
 // configFailure shows mistakes in a daemon's file where they stand.
 func configFailure(path string, err error) error {
-	return &failure{what: "the configuration " + path + " cannot be used", cause: fmt.Errorf("%w", err), next: "correct the file, then start again"}
+	return &failure{what: "the configuration " + path + " cannot be used", cause: err, next: "correct the file, then start again"}
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -102,6 +103,7 @@ func TestDaemonGoesOnWhenAReloadFails(t *testing.T) {
 }
 
 func TestDaemonThatFailsIsStopped(t *testing.T) {
+	t.Setenv("JOURNAL_STREAM", "")
 	var done []string
 	d := newFakeDaemon(&done)
 	failed := make(chan struct{})
@@ -119,6 +121,7 @@ func TestDaemonThatFailsIsStopped(t *testing.T) {
 }
 
 func TestDaemonThatCannotStart(t *testing.T) {
+	t.Setenv("JOURNAL_STREAM", "")
 	var done []string
 	d := newFakeDaemon(&done)
 	d.start = func(context.Context) error { return errors.New("port 7300 is taken") }
@@ -128,5 +131,20 @@ func TestDaemonThatCannotStart(t *testing.T) {
 	}
 	if len(done) != 0 {
 		t.Errorf("did %v", done)
+	}
+}
+
+func TestDaemonSpeaksToTheJournalInItsForm(t *testing.T) {
+	t.Setenv("JOURNAL_STREAM", "8:1")
+	var done []string
+	var log, stderr bytes.Buffer
+	d := newFakeDaemon(&done)
+	d.logger = slog.New(slog.NewTextHandler(&log, nil))
+	d.start = func(context.Context) error { return errors.New("port 7300 is taken") }
+	if exit := report(&stderr, d.run(t.Context())); exit != exitFailure || stderr.Len() != 0 {
+		t.Errorf("exit %d, and beside the log: %s", exit, stderr.String())
+	}
+	if !strings.Contains(log.String(), `msg="the server cannot start" error="port 7300 is taken"`) {
+		t.Errorf("logged %s", log.String())
 	}
 }

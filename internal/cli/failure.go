@@ -47,6 +47,9 @@ func report(w io.Writer, err error) int {
 		printFailure(w, usage.what, "", "", usage.next)
 		return exitUsage
 	}
+	if errors.Is(err, errLogged) {
+		return exitFailure
+	}
 	f := asFailure(err)
 	printFailure(w, f.what, text(f.cause), f.effect, f.next)
 	return exitFailure

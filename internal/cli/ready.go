@@ -27,14 +27,19 @@ func (s *setup) await(what, unit string, ready func(context.Context) error) erro
 			return nil
 		}
 		select {
-		case <-s.ctx.Done():
-			return &failure{what: "interrupted while waiting for " + what, cause: err}
 		case <-ctx.Done():
-			return &failure{what: fmt.Sprintf("%s runs, but is not ready after %v", what, readyTimeout), cause: err,
-				next: "look at its log: journalctl -u " + unit + " -n 50"}
+			return s.notReady(what, unit, err)
 		case <-ticker.C:
 		}
 	}
+}
+
+func (s *setup) notReady(what, unit string, err error) error {
+	if s.ctx.Err() != nil {
+		return &failure{what: "interrupted while waiting for " + what, cause: err}
+	}
+	return &failure{what: fmt.Sprintf("%s runs, but is not ready after %v", what, readyTimeout), cause: err,
+		next: "look at its log: journalctl -u " + unit + " -n 50"}
 }
 
 // serverReady reports why the server cannot take changes yet.

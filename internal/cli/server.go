@@ -32,11 +32,11 @@ func serverCommand() *cli.Command {
 				return configFailure(path, err)
 			}
 			logger, level := newLogger(c, file.LogLevel)
+			d := &daemon{name: "server", logger: logger}
 			cfg, err := serverConfig(file, logger)
 			if err != nil {
-				return configFailure(path, err)
+				return d.failure("cannot start", err)
 			}
-			d := &daemon{name: "server", logger: logger}
 			s, err := server.New(cfg)
 			if err != nil {
 				return d.failure("cannot start", err)

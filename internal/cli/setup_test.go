@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -151,18 +152,27 @@ func TestWriteConfigLeavesAFileAlone(t *testing.T) {
 	}
 }
 
-func TestAwaitEndsWithItsContext(t *testing.T) {
-	s := newTestSetup(t)
-	ctx, cancel := context.WithCancel(t.Context())
-	s.ctx = ctx
-	tries := 0
-	err := s.await("the server", host.ServerUnit, func(context.Context) error {
-		if tries++; tries == 3 {
-			cancel()
-		}
-		return errors.New("no leader")
-	})
-	if err == nil || !strings.HasSuffix(err.Error(), "the server: no leader") {
-		t.Errorf("got %v", err)
+func TestAwait(t *testing.T) {
+	f := func(timeout time.Duration, readyAfter int, want string) {
+		t.Helper()
+		synctest.Test(t, func(t *testing.T) {
+			s := newTestSetup(t)
+			ctx, cancel := context.WithTimeout(s.ctx, timeout)
+			defer cancel()
+			s.ctx = ctx
+			tries := 0
+			err := s.await("the server", host.ServerUnit, func(context.Context) error {
+				if tries++; tries > readyAfter {
+					return nil
+				}
+				return errors.New("no leader")
+			})
+			if text(err) != want {
+				t.Errorf("after %v and %d tries: got %v, want %q", timeout, tries, err, want)
+			}
+		})
 	}
+	f(time.Hour, 3, "")
+	f(time.Hour, 1e6, "the server runs, but is not ready after 1m0s: no leader")
+	f(time.Second, 1e6, "interrupted while waiting for the server: no leader")
 }
