@@ -50,11 +50,10 @@ func (b *budget) withdraw(now time.Duration, perSecond float64) bool {
 
 func (b *budget) fill(now time.Duration, perSecond float64) {
 	last := b.filled.Load()
-	if int64(now) <= last || !b.filled.CompareAndSwap(last, int64(now)) {
-		return
+	if int64(now) > last && b.filled.CompareAndSwap(last, int64(now)) {
+		b.balance.Add(int64(time.Duration(int64(now)-last).Seconds() * perSecond * oneRetry))
 	}
-	allowance := int64(time.Duration(int64(now)-last).Seconds() * perSecond * oneRetry)
-	if over := b.balance.Add(allowance) - limit(perSecond); over > 0 {
+	if over := b.balance.Load() - limit(perSecond); over > 0 {
 		b.balance.Add(-over)
 	}
 }

@@ -25,7 +25,7 @@ const (
 // as retries are configured and the budget goes. If so, the next try has begun
 // when it returns, or problem says why there is none.
 func (c *Call) Again(cause Cause, status int) (again bool, problem *observe.Problem) {
-	if !c.retries(cause, status) {
+	if !c.Retries(cause, status) {
 		return false, nil
 	}
 	service := c.cluster.plan.Service
@@ -43,7 +43,8 @@ func (c *Call) CountStale() {
 	c.dispatcher.observer.Retried(c.Edge.Service(), string(Stale))
 }
 
-func (c *Call) retries(cause Cause, status int) bool {
+// Retries reports whether retries are configured for a failure, and one is left.
+func (c *Call) Retries(cause Cause, status int) bool {
 	if c.target == nil || c.Tries > c.target.Retry.Attempts {
 		return false
 	}
@@ -66,7 +67,3 @@ func (c *Call) retries(cause Cause, status int) bool {
 	}
 	return false
 }
-
-// RetriesStatus reports whether a response with that status would be tried
-// again, attempts and budget permitting.
-func (c *Call) RetriesStatus(status int) bool { return c.retries(Status, status) }

@@ -97,19 +97,25 @@ func (x *exchange) judge() *failure {
 	said := x.said()
 	x.record.Code = said
 	x.call.Answered(r.Status, said, retryAfter(r))
-	f := &failure{Problem: &observe.Problem{Code: observe.Reset}, status: r.Status}
-	switch {
-	case said != nil && said.Untouched && said == observe.AppConnectFailed:
-		f.cause = dispatch.Connect
-	case said != nil && said.Untouched:
-		f.cause = dispatch.Refused
-	case x.call.RetriesStatus(r.Status):
-		f.cause = dispatch.Status
-	default:
+	cause := x.cause(said)
+	if !x.call.Retries(cause, r.Status) {
 		return nil
 	}
 	x.attend.stop(x)
-	return f
+	return &failure{Problem: &observe.Problem{Code: observe.Reset}, cause: cause, status: r.Status}
+}
+
+// cause is the reason that an answer gives to try again.
+func (x *exchange) cause(said *observe.Code) dispatch.Cause {
+	switch {
+	case said == observe.AppConnectFailed:
+		return dispatch.Connect
+	case said == observe.Reset && x.request.Idempotent():
+		return dispatch.Reset
+	case said != nil && said.Untouched:
+		return dispatch.Refused
+	}
+	return dispatch.Status
 }
 
 // said is why the other agent answered in place of the application, if it did.
