@@ -92,7 +92,7 @@ func checkSteps(packages []Package) (found []Violation) {
 	eachEdge(packages, func(from, to string) {
 		if f, t := stepOf(from), stepOf(to); f >= 0 && t >= f {
 			found = append(found, Violation{from, "imports " + to,
-				"within the proxy imports run plan, exchange, deciders, pool, engines, proxy, and never sideways"})
+				"within the proxy imports run plan, exchange, deciders, pool, dispatch, engines, proxy, and never sideways"})
 		}
 	})
 	return found
@@ -164,7 +164,7 @@ func checkHomes(packages []Package) (found []Violation) {
 			if _, ok := own[to]; ok || isStandard(to) {
 				continue
 			}
-			if v, bad := checkHome(p.Path, to, false); bad {
+			if v, bad := checkHome(p.Path, to, isHelper(p.Path)); bad {
 				found = append(found, v)
 			}
 		}
