@@ -41,7 +41,7 @@ func checkFile(pkg, name string, src []byte, test bool) ([]Violation, error) {
 	}
 	var found []Violation
 	for _, s := range silences {
-		if s.tests != test || !matchesAny(s.in, pkg) || matchesAny(s.except, pkg) || importName(file, s.unless) != "" {
+		if s.tests != test || !matchesAny(s.in, pkg) || matchesAny(s.except, pkg) || importsAny(file, s.unless) {
 			continue
 		}
 		for _, use := range uses(file, s.pkg, s.functions) {
@@ -50,6 +50,10 @@ func checkFile(pkg, name string, src []byte, test bool) ([]Violation, error) {
 		}
 	}
 	return found, nil
+}
+
+func importsAny(file *ast.File, paths []string) bool {
+	return slices.ContainsFunc(paths, func(p string) bool { return importName(file, p) != "" })
 }
 
 // uses finds selectors such as time.Now, whatever name the file imports the
