@@ -43,11 +43,12 @@ if chroot "$tree" sh -c 'command -v gcc cc protoc'; then echo "the tree is not b
 echo "=== make demo"
 inside 'make build'
 started=$SECONDS
-inside 'exec timeout --signal=INT --kill-after=10 15 make demo' >"$tree/demo.log" 2>&1 || status=$?
+# It runs until it is interrupted, which counts as success for timeout: 124.
+inside 'exec timeout --signal=INT --kill-after=10 25 make demo 2>&1' | while IFS= read -r line; do
+	printf '%3d s  %s\n' $((SECONDS - started)) "$line"
+done >"$tree/demo.log" || [ $? = 124 ]
 cat "$tree/demo.log"
-# 124: it ran until it was interrupted, as a demonstration should.
-[ "${status:-0}" = 124 ] || { echo "make demo ended by itself with status ${status:-0}"; exit 1; }
-grep -q "$(cat "$repository/test/fresh/demo-shows")" "$tree/demo.log" || { echo "make demo showed no call"; exit 1; }
+grep -q ' 200 in ' "$tree/demo.log" || { echo "make demo showed no call"; exit 1; }
 
 echo "=== make test"
 started=$SECONDS
