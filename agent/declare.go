@@ -27,29 +27,39 @@ func (a *Agent) AddService(ctx context.Context, d *apiv1.Declaration) (*apiv1.Ad
 	}
 	d = mesh.CompleteDeclaration(d)
 	reply := &apiv1.AddServiceReply{}
-	switch err := a.confirm(ctx, d.GetName(), a.rebuild(true).sequence); {
-	case err == nil:
-		reply.Address = a.addressOf(d.GetName())
-	case errors.As(err, new(*control.RefusedError)):
+	switch warning, err := a.confirm(ctx, d.GetName(), a.rebuild(true).sequence); {
+	case err != nil:
 		err = errors.Join(err, undo())
 		a.rebuild(true)
 		return nil, err
+	case warning != "":
+		reply.Warnings = append(reply.Warnings, warning)
 	default:
-		reply.Warnings = append(reply.Warnings, "the servers did not answer yet; the service is registered as soon as one does")
+		reply.Address = a.addressOf(d.GetName())
 	}
 	a.describe(d, reply)
 	return reply, nil
 }
 
 // confirm waits for the servers to know the registrations, and for this agent to
-// know the service from them.
-func (a *Agent) confirm(ctx context.Context, service string, sequence uint64) error {
+// know the service from them and to have its certificate: from then on the host
+// can speak and answer as the service. What is late is a warning, what the
+// servers refuse an error.
+func (a *Agent) confirm(ctx context.Context, service string, sequence uint64) (warning string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, confirmTime)
 	defer cancel()
-	if err := a.control.WaitRegistered(ctx, sequence); err != nil {
-		return err
+	err = a.control.WaitRegistered(ctx, sequence)
+	switch {
+	case errors.As(err, new(*control.RefusedError)):
+		return "", err
+	case err != nil:
+		return "the servers did not answer yet; the service is registered as soon as one does", nil
 	}
-	return a.waitBuilt(ctx, func(b built) bool { return b.slice.Services[service] != nil })
+	err = a.waitBuilt(ctx, func(b built) bool { return b.slice.Services[service] != nil && a.speaksAs(service) })
+	if err != nil {
+		return "the service is registered, but not at work yet; meshd status shows why when it does not follow soon", nil
+	}
+	return "", nil
 }
 
 // addressOf is where applications of this host reach a service.

@@ -14,6 +14,7 @@ import (
 	"github.com/meshd/meshd/agent/slice"
 	apiv1 "github.com/meshd/meshd/api/v1"
 	"github.com/meshd/meshd/dns/zone"
+	"github.com/meshd/meshd/internal/mesh"
 )
 
 const (
@@ -65,6 +66,7 @@ func (a *Agent) follow(ctx context.Context) {
 			return
 		case <-a.control.Changes():
 		case <-a.local.Changes():
+		case <-a.certs.Changes():
 		case <-settled.C:
 			register = true
 		case <-retry.C:
@@ -91,7 +93,7 @@ func (a *Agent) rebuild(register bool) built {
 	next.problems, next.retry = a.apply(known, host)
 	if w.settled = w.settled || register || host.Settled(); w.settled {
 		next.services = services(host)
-		next.sequence = a.control.Register(registrations(host))
+		next.sequence = a.control.Register(a.registrations(host))
 	}
 	a.settle(next)
 	return next
@@ -215,14 +217,19 @@ func services(host *local.State) (names []string) {
 }
 
 // registrations are the instances as servers want them: what was not found to
-// be healthy is not.
-func registrations(host *local.State) []*apiv1.Instance {
+// be healthy is not, and nor is what cannot prove yet to callers who it is.
+func (a *Agent) registrations(host *local.State) []*apiv1.Instance {
 	out := slices.Clone(host.Instances)
 	for i, instance := range out {
-		if instance.GetHealth() == apiv1.Health_HEALTH_UNSPECIFIED {
+		if instance.GetHealth() == apiv1.Health_HEALTH_UNSPECIFIED || !a.speaksAs(instance.GetService()) {
 			out[i] = proto.CloneOf(instance)
 			out[i].Health = apiv1.Health_HEALTH_CRITICAL
 		}
 	}
 	return out
+}
+
+// speaksAs reports whether the host has the certificate of a service.
+func (a *Agent) speaksAs(service string) bool {
+	return a.certs.Certificate(mesh.ServiceIdentity(a.member.TrustDomain, service).String()) != nil
 }

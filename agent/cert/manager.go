@@ -41,6 +41,7 @@ type Manager struct {
 	cfg   Config
 	log   *slog.Logger
 	certs atomic.Pointer[map[string]*tls.Certificate] // by SPIFFE ID
+	news  chan struct{}                               // has a value after certs changed
 	roots atomic.Pointer[x509.CertPool]
 
 	mu     sync.Mutex
@@ -62,7 +63,7 @@ type slot struct {
 // Open reads what certificates the host has. Those of services are given from
 // when SetServices names them.
 func Open(cfg Config) (*Manager, error) {
-	m := &Manager{cfg: cfg, log: cfg.Logger, wanted: map[string]*slot{}, wake: make(chan struct{}, 1), done: make(chan struct{})}
+	m := &Manager{cfg: cfg, log: cfg.Logger, wanted: map[string]*slot{}, wake: make(chan struct{}, 1), news: make(chan struct{}, 1), done: make(chan struct{})}
 	host := mesh.HostIdentity(cfg.TrustDomain, cfg.Host)
 	cert, err := load(m.path(host), host)
 	if err != nil {
@@ -184,8 +185,18 @@ func (m *Manager) publish() {
 			certs[id] = s.cert
 		}
 	}
-	m.certs.Store(&certs)
+	if last := m.certs.Swap(&certs); last != nil && maps.Equal(*last, certs) {
+		return
+	}
+	select {
+	case m.news <- struct{}{}:
+	default:
+	}
 }
+
+// Changes has a value after certificates came, went or were renewed. Several
+// changes may show as one. It is for one receiver.
+func (m *Manager) Changes() <-chan struct{} { return m.news }
 
 func (m *Manager) poke() {
 	select {

@@ -45,6 +45,7 @@ type Client struct {
 	servers   []string
 	session   *session // nil when cut off
 	slice     *slice.Slice
+	behind    behind
 	resync    bool // the slice is not to be built upon
 	ack       *apiv1.Ack
 	wanted    *apiv1.Registrations // nil until the first Register
@@ -78,6 +79,9 @@ func (c *Client) Start() {
 func (c *Client) Stop() {
 	c.cancel()
 	<-c.done
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.behind.stop()
 }
 
 // Slice is the newest slice that came, or the one held at start.

@@ -81,10 +81,76 @@ func TestSliceResync(t *testing.T) {
 		if c.Slice().Version != 5 {
 			t.Errorf("slice version %d while the new one is on its way", c.Slice().Version)
 		}
-		f.push(t, &apiv1.SliceUpdate{Version: 4, Snapshot: true})
+		f.push(t, &apiv1.SliceUpdate{Version: 6, Snapshot: true})
+		synctest.Wait()
+		if c.Slice().Version != 6 {
+			t.Errorf("slice version %d", c.Slice().Version)
+		}
+	})
+}
+
+// A server that was just started may know less than the host. What the host
+// knows stays in force until the server has caught up.
+func TestServerBehind(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		f := &fakeServer{name: "s1"}
+		w.start("s1:7300", f)
+		c := w.connect(Config{Servers: []string{"s1:7300"}})
+		synctest.Wait()
+		a, b, b2 := &apiv1.ServiceSlice{Name: "a"}, &apiv1.ServiceSlice{Name: "b"}, &apiv1.ServiceSlice{Name: "b", Vip: 2}
+		push := func(u *apiv1.SliceUpdate, version uint64, services int) {
+			t.Helper()
+			f.push(t, u)
+			synctest.Wait()
+			if s := c.Slice(); s.Version != version || len(s.Services) != services {
+				t.Errorf("slice %d with %d services, want %d with %d", s.Version, len(s.Services), version, services)
+			}
+		}
+		push(&apiv1.SliceUpdate{Version: 10, Snapshot: true, Services: []*apiv1.ServiceSlice{a, b}}, 10, 2)
+		c.Ack(10, []string{"p"})
+		push(&apiv1.SliceUpdate{Version: 4, Snapshot: true, Services: []*apiv1.ServiceSlice{a}}, 10, 2)
+		push(&apiv1.SliceUpdate{Version: 7, Services: []*apiv1.ServiceSlice{b}}, 10, 2)
+		want := []*apiv1.Ack{{Version: 10, Problems: []string{"p"}}, {Version: 4, Problems: []string{"p"}}, {Version: 7, Problems: []string{"p"}}}
+		if diff := cmp.Diff(want, messages(f, (*apiv1.AgentMessage).GetAck), protocmp.Transform()); diff != "" {
+			t.Errorf("acks (-want +got)\n%s", diff)
+		}
+		push(&apiv1.SliceUpdate{Version: 11, Services: []*apiv1.ServiceSlice{b2}}, 11, 2)
+		if c.Slice().Services["b"].Vip != 2 {
+			t.Error("what the server caught up with is not in force")
+		}
+		time.Sleep(time.Minute)
+		if c.Slice().Version != 11 {
+			t.Errorf("slice version %d a minute later", c.Slice().Version)
+		}
+	})
+}
+
+// A mesh that was restored from a backup is older for good.
+func TestServerStaysBehind(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		f := &fakeServer{name: "s1"}
+		w.start("s1:7300", f)
+		held, err := slice.Empty().Merge(&apiv1.SliceUpdate{Version: 10, Snapshot: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := w.connect(Config{Servers: []string{"s1:7300"}, Slice: held})
+		synctest.Wait()
+		old := &apiv1.SliceUpdate{Version: 4, Snapshot: true}
+		f.push(t, old)
+		time.Sleep(patience / 2)
+		w.kill("s1:7300")
+		w.start("s1:7300", f)
+		time.Sleep(patience / 4)
+		f.push(t, old)
+		synctest.Wait()
+		if c.Slice().Version != 10 {
+			t.Errorf("slice version %d before it is time", c.Slice().Version)
+		}
+		time.Sleep(patience / 4)
 		synctest.Wait()
 		if c.Slice().Version != 4 {
-			t.Errorf("slice version %d", c.Slice().Version)
+			t.Errorf("slice version %d when it is time", c.Slice().Version)
 		}
 	})
 }

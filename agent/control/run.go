@@ -67,7 +67,7 @@ func (c *Client) hold(ctx context.Context, address string) (welcomed bool, err e
 		welcomed = s.server != ""
 		conn.Close()
 	}
-	c.update(func() { c.session, c.lastError = nil, err })
+	c.update(func() { c.session, c.lastError, c.behind.slice = nil, err, nil })
 	return welcomed, err
 }
 

@@ -136,28 +136,6 @@ func (s *session) welcome(w *apiv1.Welcome) error {
 	return nil
 }
 
-// merge takes over an update of the slice. After one that does not fit, the
-// next session asks for all of it.
-func (c *Client) merge(u *apiv1.SliceUpdate) (err error) {
-	c.update(func() {
-		if c.resync && !u.GetSnapshot() {
-			err = errors.New("the server sent a change where the whole slice was asked for")
-			return
-		}
-		next, e := c.slice.Merge(u)
-		if c.resync = e != nil; e != nil {
-			err = fmt.Errorf("merging the slice: %w", e)
-			return
-		}
-		c.slice = next
-	})
-	select {
-	case c.changes <- struct{}{}:
-	default:
-	}
-	return err
-}
-
 // sendAll sends whatever there is to be told until the session ends.
 func (s *session) sendAll(ctx context.Context) error {
 	beat := time.NewTicker(heartbeat)
