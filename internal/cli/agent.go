@@ -21,27 +21,29 @@ func agentCommand() *cli.Command {
 			"The host must be in a mesh already, by meshd init or meshd join.",
 		Category: run,
 		Flags:    []cli.Flag{configFlag(config.DefaultAgentFile)},
-		Action: func(c *cli.Context) error {
-			if err := takesNoArguments(c); err != nil {
-				return err
-			}
-			path := c.String("config")
-			file, err := config.LoadAgent(path)
-			if err != nil {
-				return configFailure(path, err)
-			}
-			logger, level := newLogger(c, file.LogLevel)
-			d := &daemon{name: "agent", logger: logger}
-			a, err := agent.New(agent.Config{Agent: file, Logger: logger})
-			if err != nil {
-				return d.failure("cannot start", err)
-			}
-			d.start, d.stop, d.ready = a.Start, a.Stop, a.Ready()
-			d.reload = func() error { return reloadAgent(path, level, a) }
-			d.alive = func(ctx context.Context) error { return agentAlive(ctx, file.Socket) }
-			return d.run(c.Context)
-		},
+		Action:   agentAction,
 	}
+}
+
+func agentAction(c *cli.Context) error {
+	if err := takesNoArguments(c); err != nil {
+		return err
+	}
+	path := c.String("config")
+	file, err := config.LoadAgent(path)
+	if err != nil {
+		return configFailure(path, err)
+	}
+	logger, level := newLogger(c, file.LogLevel)
+	d := &daemon{name: "agent", logger: logger}
+	a, err := agent.New(agent.Config{Agent: file, Logger: logger})
+	if err != nil {
+		return d.failure("cannot start", err)
+	}
+	d.start, d.stop, d.ready = a.Start, a.Stop, a.Ready()
+	d.reload = func() error { return reloadAgent(path, level, a) }
+	d.alive = func(ctx context.Context) error { return agentAlive(ctx, file.Socket) }
+	return d.run(c.Context)
 }
 
 func reloadAgent(path string, level *slog.LevelVar, a *agent.Agent) error {

@@ -134,15 +134,8 @@ func (s *setup) joinServer(text string, token *jointoken.Token) error {
 	if err := s.prepareHost(); err != nil {
 		return err
 	}
-	logger, _ := newLogger(s.c, s.server.LogLevel)
-	cfg, err := serverConfig(s.server, logger)
-	if err != nil {
+	if err := s.enterAsServer(text); err != nil {
 		return err
-	}
-	ctx, cancel := context.WithTimeout(s.ctx, readyTimeout)
-	defer cancel()
-	if err := server.Join(ctx, cfg, text); err != nil {
-		return &failure{what: "this host could not join as a server", cause: err, effect: "its server was not started"}
 	}
 	if err := s.startServer(); err != nil {
 		return err
@@ -151,6 +144,21 @@ func (s *setup) joinServer(text string, token *jointoken.Token) error {
 		return nil
 	}
 	return s.joinOwnAgent()
+}
+
+func (s *setup) enterAsServer(text string) error {
+	logger, _ := newLogger(s.c, s.server.LogLevel)
+	cfg, err := serverConfig(s.server, logger)
+	if err != nil {
+		return err
+	}
+	// It tries again for as long as it may, for a mesh that is electing a leader.
+	ctx, cancel := context.WithTimeout(s.ctx, readyTimeout)
+	defer cancel()
+	if err := server.Join(ctx, cfg, text); err != nil {
+		return &failure{what: "this host could not join as a server", cause: err, effect: "its server was not started"}
+	}
+	return nil
 }
 
 func (s *setup) printJoined(resolver string) error {

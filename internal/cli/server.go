@@ -22,32 +22,34 @@ func serverCommand() *cli.Command {
 			"server already, by meshd init or meshd join --server.",
 		Category: run,
 		Flags:    []cli.Flag{configFlag(config.DefaultServerFile)},
-		Action: func(c *cli.Context) error {
-			if err := takesNoArguments(c); err != nil {
-				return err
-			}
-			path := c.String("config")
-			file, err := config.LoadServer(path)
-			if err != nil {
-				return configFailure(path, err)
-			}
-			logger, level := newLogger(c, file.LogLevel)
-			d := &daemon{name: "server", logger: logger}
-			cfg, err := serverConfig(file, logger)
-			if err != nil {
-				return d.failure("cannot start", err)
-			}
-			s, err := server.New(cfg)
-			if err != nil {
-				return d.failure("cannot start", err)
-			}
-			d.start, d.stop, d.ready = s.Start, s.Stop, s.Ready()
-			d.failed = func() (<-chan struct{}, func() error) { return s.Failed(), s.Err }
-			d.reload = func() error { return reloadServer(path, level) }
-			d.alive = func(ctx context.Context) error { return serverAlive(ctx, file.Socket) }
-			return d.run(c.Context)
-		},
+		Action:   serverAction,
 	}
+}
+
+func serverAction(c *cli.Context) error {
+	if err := takesNoArguments(c); err != nil {
+		return err
+	}
+	path := c.String("config")
+	file, err := config.LoadServer(path)
+	if err != nil {
+		return configFailure(path, err)
+	}
+	logger, level := newLogger(c, file.LogLevel)
+	d := &daemon{name: "server", logger: logger}
+	cfg, err := serverConfig(file, logger)
+	if err != nil {
+		return d.failure("cannot start", err)
+	}
+	s, err := server.New(cfg)
+	if err != nil {
+		return d.failure("cannot start", err)
+	}
+	d.start, d.stop, d.ready = s.Start, s.Stop, s.Ready()
+	d.failed = func() (<-chan struct{}, func() error) { return s.Failed(), s.Err }
+	d.reload = func() error { return reloadServer(path, level) }
+	d.alive = func(ctx context.Context) error { return serverAlive(ctx, file.Socket) }
+	return d.run(c.Context)
 }
 
 func reloadServer(path string, level *slog.LevelVar) error {
