@@ -2,6 +2,7 @@ package hosts
 
 import (
 	"encoding/json"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -54,6 +55,25 @@ func (m *mesh) checkLog(t *testing.T, host, unit string) {
 		}
 		if strings.Contains(line, "mesh1.") || strings.Contains(line, "PRIVATE KEY") {
 			t.Errorf("%s logged a secret: %.40q", unit, line)
+		}
+	}
+}
+
+// idle measures processor time, which no load of the machine changes much.
+func (m *mesh) idle(t *testing.T) {
+	const seconds = 5
+	for _, unit := range []string{"meshd-server", "meshd-agent"} {
+		usage := "awk '$1 == \"usage_usec\" {print $2}' /sys/fs/cgroup/system.slice/" + unit + ".service/cpu.stat"
+		out := strings.Fields(m.run(t, "h1", usage+"; sleep "+strconv.Itoa(seconds)+"; "+usage))
+		before, err1 := strconv.Atoi(out[0])
+		after, err2 := strconv.Atoi(out[1])
+		if err1 != nil || err2 != nil {
+			t.Fatalf("the processor time of %s is %q", unit, out)
+		}
+		percent := float64(after-before) / 1e6 / seconds * 100
+		t.Logf("%s takes %.1f %% of a core", unit, percent)
+		if percent > 10 {
+			t.Errorf("%s takes %.1f %% of a core though nothing happens", unit, percent)
 		}
 	}
 }

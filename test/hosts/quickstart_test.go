@@ -42,12 +42,14 @@ func TestSixCommands(t *testing.T) {
 	if out, err := m.try(t.Context(), "vm1", "meshd join "+token); err == nil {
 		t.Errorf("a host of the mesh joined again: %s", out)
 	}
-	if stat := m.run(t, "vm2", `find /var/lib/meshd /etc/meshd -name '*.key' -exec stat --format='%a %n' {} +`); stat == "" {
-		t.Error("no key was found on vm2, so this shows nothing")
-	} else {
-		for line := range strings.Lines(stat) {
-			if !strings.HasPrefix(line, "600 ") {
-				t.Errorf("looser than 0600: %s", line)
+	for _, host := range []string{"vm1", "vm2"} {
+		keys := m.run(t, host, "grep --recursive --files-with-matches 'PRIVATE KEY' /var/lib/meshd | xargs stat --format='%a %U %n'")
+		if keys == "" {
+			t.Errorf("no key was found on %s", host)
+		}
+		for key := range strings.Lines(keys) {
+			if !strings.HasPrefix(key, "600 meshd ") {
+				t.Errorf("on %s a key is readable for others: %s", host, key)
 			}
 		}
 	}
