@@ -21,6 +21,9 @@ func flagsFirst(app *cli.App, args []string) []string {
 	sorted := append(args[:1:1], s.global...)
 	sorted = append(sorted, s.words...)
 	sorted = append(sorted, s.local...)
+	if s.asksForHelp() {
+		return sorted // urfave/cli would take an argument for a topic of help
+	}
 	if s.dashes {
 		sorted = append(sorted, "--")
 	}
@@ -49,6 +52,12 @@ func (s *sorter) sort(args []string) {
 			args = args[1:]
 		}
 	}
+}
+
+func (s *sorter) asksForHelp() bool {
+	return slices.ContainsFunc(s.local, func(arg string) bool {
+		return slices.Contains(cli.HelpFlag.Names(), strings.TrimLeft(arg, "-"))
+	})
 }
 
 // word takes a command's name, or an argument once no command has that name.
