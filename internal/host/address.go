@@ -15,7 +15,8 @@ import (
 // that of the default route's interface, else the first IPv4 address that is
 // not a loopback one.
 func Address() (netip.Addr, error) {
-	routes, _ := os.ReadFile("/proc/net/route")
+	// Not /proc/net: the units see the parts of /proc that are of processes only.
+	routes, _ := os.ReadFile("/proc/self/net/route")
 	if name := defaultInterface(routes); name != "" {
 		if iface, err := net.InterfaceByName(name); err == nil {
 			if addr, ok := firstIPv4(*iface); ok {
@@ -53,7 +54,7 @@ func firstIPv4(iface net.Interface) (netip.Addr, bool) {
 	return netip.Addr{}, false
 }
 
-// defaultInterface reads the kernel's IPv4 routes, as /proc/net/route gives
+// defaultInterface reads the kernel's IPv4 routes, as /proc/self/net/route gives
 // them, for the interface of the default route with the lowest metric.
 func defaultInterface(routes []byte) string {
 	const up = 0x1
