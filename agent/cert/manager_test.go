@@ -191,6 +191,13 @@ func TestServices(t *testing.T) {
 		if len(ca.requests()) != 0 {
 			t.Error("asked again for what it has")
 		}
+		<-m.Changes()
+		m.SetServices([]string{"web"})
+		select {
+		case <-m.Changes():
+			t.Error("a change was told where there was none")
+		default:
+		}
 	})
 }
 
