@@ -27,6 +27,7 @@ type Mesh struct {
 	T       *testing.T
 	Net     *memnet.Net
 	Servers []*Server
+	Agents  []*Agent
 
 	log   *slog.Logger
 	dir   string
