@@ -31,11 +31,11 @@ func agentAction(c *cli.Context) error {
 	}
 	path := c.String("config")
 	file, err := config.LoadAgent(path)
-	if err != nil {
-		return configFailure(path, err)
-	}
 	logger, level := newLogger(c, file.LogLevel)
 	d := &daemon{name: "agent", logger: logger}
+	if err != nil {
+		return d.failure("cannot use its configuration", err)
+	}
 	a, err := agent.New(agent.Config{Agent: file, Logger: logger})
 	if err != nil {
 		return d.failure("cannot start", err)

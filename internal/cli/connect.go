@@ -54,7 +54,11 @@ type adminCall struct {
 // passes questions on. doing says in a few words what the call is for.
 func askMesh(c *cli.Context, doing string, call func(*adminCall) error) error {
 	return withClient(c.Context, socketPath(c, serverSocket, agentSocket), func(ctx context.Context, cl *client.Client) error {
-		return hintStale(c, rpcFailure(doing, false, call(&adminCall{ctx, cl.Admin()})))
+		err := rpcFailure(doing, false, call(&adminCall{ctx, cl.Admin()}))
+		if filepath.Base(cl.Socket()) == agentSocket {
+			return err // it has asked all servers that it can reach
+		}
+		return hintStale(c, err)
 	})
 }
 

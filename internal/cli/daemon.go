@@ -89,7 +89,7 @@ func (d *daemon) attend(ctx context.Context, notifier *systemd.Notifier, hangup 
 func (d *daemon) reloaded() string {
 	if err := d.reload(); err != nil {
 		d.logger.Error("not reloaded: the daemon goes on with what it had", "error", err)
-		return "serving with the configuration of before: " + err.Error()
+		return "serving with the configuration of before: the log says why"
 	}
 	return "serving"
 }

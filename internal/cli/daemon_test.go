@@ -95,7 +95,7 @@ func TestDaemonGoesOnWhenAReloadFails(t *testing.T) {
 	go func() { result <- d.run(ctx) }()
 	m.await("STATUS=serving")
 	syscall.Kill(os.Getpid(), syscall.SIGHUP)
-	m.await("STATUS=serving with the configuration of before: line 3 is wrong")
+	m.await("STATUS=serving with the configuration of before: the log says why")
 	stop()
 	if err := <-result; err != nil {
 		t.Error(err)

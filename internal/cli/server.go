@@ -32,11 +32,11 @@ func serverAction(c *cli.Context) error {
 	}
 	path := c.String("config")
 	file, err := config.LoadServer(path)
-	if err != nil {
-		return configFailure(path, err)
-	}
 	logger, level := newLogger(c, file.LogLevel)
 	d := &daemon{name: "server", logger: logger}
+	if err != nil {
+		return d.failure("cannot use its configuration", err)
+	}
 	cfg, err := serverConfig(file, logger)
 	if err != nil {
 		return d.failure("cannot start", err)

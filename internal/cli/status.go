@@ -3,10 +3,12 @@ package cli
 import (
 	"bytes"
 	"cmp"
+	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/urfave/cli/v2"
+	"google.golang.org/grpc/codes"
 
 	apiv1 "github.com/meshd/meshd/api/v1"
 )
@@ -48,6 +50,11 @@ func meshStatus(c *cli.Context) (reply *apiv1.StatusReply, err error) {
 		reply, err = a.admin.Status(a.ctx, &apiv1.StatusRequest{})
 		return err
 	})
+	var f *failure
+	if errors.As(err, &f) && f.code == codes.Unavailable {
+		f.effect = "calls and names go on with what each host has; changes wait"
+		f.next = "see on the servers' hosts why: journalctl -u meshd-server -n 50"
+	}
 	return reply, err
 }
 
