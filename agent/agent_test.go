@@ -35,15 +35,16 @@ func TestAgentLearnsAndRegisters(t *testing.T) {
 		if diff := cmp.Diff([]string{"web 1"}, m.registered()); diff != "" {
 			t.Errorf("registered (-want +got)\n%s", diff)
 		}
-		s := a.Status()
-		if s.Server != "s1" || s.Node != "h1" || s.NodeId != "id-h1" || s.SliceVersion != m.version || len(s.Problems) > 0 {
-			t.Errorf("status %v", s)
+		synctest.Wait()
+		s, version, acks := a.Status(), m.pushed(), m.acknowledged()
+		if s.Server != "s1" || s.Node != "h1" || s.NodeId != "id-h1" || s.SliceVersion != version || len(s.Problems) > 0 {
+			t.Errorf("status %v, slice %d", s, version)
 		}
 		if len(s.Certificates) != 2 || s.Certificates[1].Identity != "spiffe://mesh/svc/web" {
 			t.Errorf("certificates %v", s.Certificates)
 		}
-		if ack := m.acks[len(m.acks)-1]; ack.GetVersion() != m.version {
-			t.Errorf("acknowledged %v of %d", ack, m.version)
+		if ack := acks[len(acks)-1]; ack.GetVersion() != version {
+			t.Errorf("acknowledged %v of %d", ack, version)
 		}
 		if err := os.Remove(file); err != nil {
 			t.Fatal(err)
@@ -219,12 +220,13 @@ func TestLeave(t *testing.T) {
 		a := startAgent(t, cfg)
 		<-a.Ready()
 		a.Stop()
-		if m.goodbyes != 0 {
+		synctest.Wait()
+		if m.said() != 0 {
 			t.Error("a stop said goodbye")
 		}
 		a = startAgent(t, cfg)
-		if err := a.Leave(t.Context()); err != nil || m.goodbyes != 1 {
-			t.Errorf("%d goodbyes, %v", m.goodbyes, err)
+		if err := a.Leave(t.Context()); err != nil || m.said() != 1 {
+			t.Errorf("%d goodbyes, %v", m.said(), err)
 		}
 		a.Stop()
 	})
@@ -277,9 +279,14 @@ func TestSocket(t *testing.T) {
 				t.Errorf("%s by %d: %v, want %v", what, uid, got, want)
 			}
 		}
+		leave := func(l apiv1.LocalClient, _ apiv1.AdminClient) error {
+			_, err := l.Leave(t.Context(), &apiv1.LeaveRequest{})
+			return err
+		}
 		const somebody = 54321
 		f("add", somebody, add, codes.PermissionDenied)
 		f("remove", somebody, remove, codes.PermissionDenied)
+		f("leave", somebody, leave, codes.PermissionDenied)
 		f("local status", somebody, local, codes.OK)
 		f("status", somebody, mesh, codes.OK)
 		f("apply", 0, apply, codes.PermissionDenied)

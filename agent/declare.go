@@ -21,12 +21,12 @@ const confirmTime = 10 * time.Second
 func (a *Agent) AddService(ctx context.Context, d *apiv1.Declaration) (*apiv1.AddServiceReply, error) {
 	a.declaring.Lock()
 	defer a.declaring.Unlock()
+	d = mesh.CompleteDeclaration(a.findProtocol(ctx, d))
 	undo, err := a.local.Add(d)
 	if err != nil {
 		return nil, err
 	}
-	d = mesh.CompleteDeclaration(d)
-	reply := &apiv1.AddServiceReply{}
+	reply := &apiv1.AddServiceReply{Protocol: d.GetProtocol()}
 	switch warning, err := a.confirm(ctx, d.GetName(), a.rebuild(true).sequence); {
 	case err != nil:
 		err = errors.Join(err, undo())

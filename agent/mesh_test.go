@@ -241,6 +241,23 @@ func (m *fakeMesh) registered() (ids []string) {
 	return ids
 }
 
+// pushed is the version of the slice that was sent last.
+func (m *fakeMesh) pushed() (version uint64) {
+	m.do(func() { version = m.version })
+	return version
+}
+
+func (m *fakeMesh) acknowledged() (acks []*apiv1.Ack) {
+	m.do(func() { acks = slices.Clone(m.acks) })
+	return acks
+}
+
+// said counts the goodbyes.
+func (m *fakeMesh) said() (n int) {
+	m.do(func() { n = m.goodbyes })
+	return n
+}
+
 func (m *fakeMesh) token(change func(*jointoken.Token)) string {
 	t := &jointoken.Token{
 		Addresses: []string{serverAddress}, Pin: sha256.Sum256(m.issuer.Root.RawSubjectPublicKeyInfo),
