@@ -64,9 +64,13 @@ func (m *mesh) try(ctx context.Context, host, script string) (string, error) {
 // run runs a shell script on a host and insists that it succeeds.
 func (m *mesh) run(t *testing.T, host, script string) string {
 	t.Helper()
+	started := time.Now()
 	out, err := m.try(t.Context(), host, script)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
+	}
+	if took := time.Since(started); took > 2*time.Second {
+		t.Logf("%s: %.60s took %s", host, script, millis(took))
 	}
 	return out
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	apiv1 "github.com/meshd/meshd/api/v1"
+	"github.com/meshd/meshd/internal/jointoken"
 )
 
 // The whole way, once: three servers and a host, real applications, all that
@@ -36,6 +37,7 @@ func (m *mesh) formCluster(t *testing.T) {
 	for _, host := range []string{"h2", "h3"} {
 		m.run(t, host, "meshd join --server "+joinToken(t, m.run(t, "h1", "meshd token create --server")))
 	}
+	m.refuseImpostor(t, token)
 	m.run(t, "h4", "meshd join "+token)
 
 	took := eventually(t, func() error {
@@ -49,6 +51,20 @@ func (m *mesh) formCluster(t *testing.T) {
 		return nil
 	})
 	t.Logf("all are members %s after the last join", millis(took))
+}
+
+// refuseImpostor joins with a token that expects another mesh's authority. The
+// host must notice before it shows the secret: the real token, which is good for
+// one use, has to work afterwards.
+func (m *mesh) refuseImpostor(t *testing.T, text string) {
+	token, err := jointoken.Parse(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	token.Pin[0] ^= 1
+	if out, err := m.try(t.Context(), "h4", "meshd join "+token.Encode()+" 2>&1"); err == nil {
+		t.Errorf("a host joined a mesh whose authority its token does not know: %s", out)
+	}
 }
 
 func countServers(s *apiv1.StatusReply) (alive, leaders int) {
