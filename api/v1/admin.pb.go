@@ -1602,10 +1602,12 @@ func (x *AddServiceRequest) GetDeclaration() *Declaration {
 }
 
 type AddServiceReply struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Address       string                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"` // where callers of this host reach it, empty until known
-	Unit          string                 `protobuf:"bytes,2,opt,name=unit,proto3" json:"unit,omitempty"`       // who may speak as it
-	Warnings      []string               `protobuf:"bytes,3,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Address  string                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"` // where callers of this host reach it, empty until known
+	Unit     string                 `protobuf:"bytes,2,opt,name=unit,proto3" json:"unit,omitempty"`       // who may speak as it
+	Warnings []string               `protobuf:"bytes,3,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	// As declared, or, when the declaration left it open, as found.
+	Protocol      Protocol `protobuf:"varint,4,opt,name=protocol,proto3,enum=meshd.v1.Protocol" json:"protocol,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1659,6 +1661,13 @@ func (x *AddServiceReply) GetWarnings() []string {
 		return x.Warnings
 	}
 	return nil
+}
+
+func (x *AddServiceReply) GetProtocol() Protocol {
+	if x != nil {
+		return x.Protocol
+	}
+	return Protocol_PROTOCOL_UNSPECIFIED
 }
 
 type RemoveServiceRequest struct {
@@ -2309,11 +2318,12 @@ const file_api_v1_admin_proto_rawDesc = "" +
 	"\atimeout\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\atimeoutB\x06\n" +
 	"\x04kind\"L\n" +
 	"\x11AddServiceRequest\x127\n" +
-	"\vdeclaration\x18\x01 \x01(\v2\x15.meshd.v1.DeclarationR\vdeclaration\"[\n" +
+	"\vdeclaration\x18\x01 \x01(\v2\x15.meshd.v1.DeclarationR\vdeclaration\"\x8b\x01\n" +
 	"\x0fAddServiceReply\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x12\n" +
 	"\x04unit\x18\x02 \x01(\tR\x04unit\x12\x1a\n" +
-	"\bwarnings\x18\x03 \x03(\tR\bwarnings\"&\n" +
+	"\bwarnings\x18\x03 \x03(\tR\bwarnings\x12.\n" +
+	"\bprotocol\x18\x04 \x01(\x0e2\x12.meshd.v1.ProtocolR\bprotocol\"&\n" +
 	"\x14RemoveServiceRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"\x14\n" +
 	"\x12RemoveServiceReply\"\x14\n" +
@@ -2452,45 +2462,46 @@ var file_api_v1_admin_proto_depIdxs = []int32{
 	43, // 17: meshd.v1.CheckSpec.interval:type_name -> google.protobuf.Duration
 	43, // 18: meshd.v1.CheckSpec.timeout:type_name -> google.protobuf.Duration
 	24, // 19: meshd.v1.AddServiceRequest.declaration:type_name -> meshd.v1.Declaration
-	32, // 20: meshd.v1.LocalStatusReply.services:type_name -> meshd.v1.LocalService
-	33, // 21: meshd.v1.LocalStatusReply.certificates:type_name -> meshd.v1.LocalCertificate
-	24, // 22: meshd.v1.LocalService.declaration:type_name -> meshd.v1.Declaration
-	46, // 23: meshd.v1.LocalService.health:type_name -> meshd.v1.Health
-	0,  // 24: meshd.v1.Admin.Status:input_type -> meshd.v1.StatusRequest
-	4,  // 25: meshd.v1.Admin.Members:input_type -> meshd.v1.MembersRequest
-	6,  // 26: meshd.v1.Admin.ListServices:input_type -> meshd.v1.ListServicesRequest
-	8,  // 27: meshd.v1.Admin.Apply:input_type -> meshd.v1.ApplyRequest
-	12, // 28: meshd.v1.Admin.GetResources:input_type -> meshd.v1.GetResourcesRequest
-	14, // 29: meshd.v1.Admin.Delete:input_type -> meshd.v1.DeleteRequest
-	16, // 30: meshd.v1.Admin.CreateToken:input_type -> meshd.v1.CreateTokenRequest
-	18, // 31: meshd.v1.Admin.ListTokens:input_type -> meshd.v1.ListTokensRequest
-	20, // 32: meshd.v1.Admin.RevokeToken:input_type -> meshd.v1.RevokeTokenRequest
-	26, // 33: meshd.v1.Local.AddService:input_type -> meshd.v1.AddServiceRequest
-	28, // 34: meshd.v1.Local.RemoveService:input_type -> meshd.v1.RemoveServiceRequest
-	30, // 35: meshd.v1.Local.LocalStatus:input_type -> meshd.v1.LocalStatusRequest
-	22, // 36: meshd.v1.Local.Leave:input_type -> meshd.v1.LeaveRequest
-	36, // 37: meshd.v1.Peer.Propose:input_type -> meshd.v1.ProposeRequest
-	34, // 38: meshd.v1.Peer.ReadIndex:input_type -> meshd.v1.ReadIndexRequest
-	1,  // 39: meshd.v1.Admin.Status:output_type -> meshd.v1.StatusReply
-	5,  // 40: meshd.v1.Admin.Members:output_type -> meshd.v1.MembersReply
-	7,  // 41: meshd.v1.Admin.ListServices:output_type -> meshd.v1.ListServicesReply
-	9,  // 42: meshd.v1.Admin.Apply:output_type -> meshd.v1.ApplyReply
-	13, // 43: meshd.v1.Admin.GetResources:output_type -> meshd.v1.GetResourcesReply
-	15, // 44: meshd.v1.Admin.Delete:output_type -> meshd.v1.DeleteReply
-	17, // 45: meshd.v1.Admin.CreateToken:output_type -> meshd.v1.CreateTokenReply
-	19, // 46: meshd.v1.Admin.ListTokens:output_type -> meshd.v1.ListTokensReply
-	21, // 47: meshd.v1.Admin.RevokeToken:output_type -> meshd.v1.RevokeTokenReply
-	27, // 48: meshd.v1.Local.AddService:output_type -> meshd.v1.AddServiceReply
-	29, // 49: meshd.v1.Local.RemoveService:output_type -> meshd.v1.RemoveServiceReply
-	31, // 50: meshd.v1.Local.LocalStatus:output_type -> meshd.v1.LocalStatusReply
-	23, // 51: meshd.v1.Local.Leave:output_type -> meshd.v1.LeaveReply
-	37, // 52: meshd.v1.Peer.Propose:output_type -> meshd.v1.ProposeReply
-	35, // 53: meshd.v1.Peer.ReadIndex:output_type -> meshd.v1.ReadIndexReply
-	39, // [39:54] is the sub-list for method output_type
-	24, // [24:39] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	45, // 20: meshd.v1.AddServiceReply.protocol:type_name -> meshd.v1.Protocol
+	32, // 21: meshd.v1.LocalStatusReply.services:type_name -> meshd.v1.LocalService
+	33, // 22: meshd.v1.LocalStatusReply.certificates:type_name -> meshd.v1.LocalCertificate
+	24, // 23: meshd.v1.LocalService.declaration:type_name -> meshd.v1.Declaration
+	46, // 24: meshd.v1.LocalService.health:type_name -> meshd.v1.Health
+	0,  // 25: meshd.v1.Admin.Status:input_type -> meshd.v1.StatusRequest
+	4,  // 26: meshd.v1.Admin.Members:input_type -> meshd.v1.MembersRequest
+	6,  // 27: meshd.v1.Admin.ListServices:input_type -> meshd.v1.ListServicesRequest
+	8,  // 28: meshd.v1.Admin.Apply:input_type -> meshd.v1.ApplyRequest
+	12, // 29: meshd.v1.Admin.GetResources:input_type -> meshd.v1.GetResourcesRequest
+	14, // 30: meshd.v1.Admin.Delete:input_type -> meshd.v1.DeleteRequest
+	16, // 31: meshd.v1.Admin.CreateToken:input_type -> meshd.v1.CreateTokenRequest
+	18, // 32: meshd.v1.Admin.ListTokens:input_type -> meshd.v1.ListTokensRequest
+	20, // 33: meshd.v1.Admin.RevokeToken:input_type -> meshd.v1.RevokeTokenRequest
+	26, // 34: meshd.v1.Local.AddService:input_type -> meshd.v1.AddServiceRequest
+	28, // 35: meshd.v1.Local.RemoveService:input_type -> meshd.v1.RemoveServiceRequest
+	30, // 36: meshd.v1.Local.LocalStatus:input_type -> meshd.v1.LocalStatusRequest
+	22, // 37: meshd.v1.Local.Leave:input_type -> meshd.v1.LeaveRequest
+	36, // 38: meshd.v1.Peer.Propose:input_type -> meshd.v1.ProposeRequest
+	34, // 39: meshd.v1.Peer.ReadIndex:input_type -> meshd.v1.ReadIndexRequest
+	1,  // 40: meshd.v1.Admin.Status:output_type -> meshd.v1.StatusReply
+	5,  // 41: meshd.v1.Admin.Members:output_type -> meshd.v1.MembersReply
+	7,  // 42: meshd.v1.Admin.ListServices:output_type -> meshd.v1.ListServicesReply
+	9,  // 43: meshd.v1.Admin.Apply:output_type -> meshd.v1.ApplyReply
+	13, // 44: meshd.v1.Admin.GetResources:output_type -> meshd.v1.GetResourcesReply
+	15, // 45: meshd.v1.Admin.Delete:output_type -> meshd.v1.DeleteReply
+	17, // 46: meshd.v1.Admin.CreateToken:output_type -> meshd.v1.CreateTokenReply
+	19, // 47: meshd.v1.Admin.ListTokens:output_type -> meshd.v1.ListTokensReply
+	21, // 48: meshd.v1.Admin.RevokeToken:output_type -> meshd.v1.RevokeTokenReply
+	27, // 49: meshd.v1.Local.AddService:output_type -> meshd.v1.AddServiceReply
+	29, // 50: meshd.v1.Local.RemoveService:output_type -> meshd.v1.RemoveServiceReply
+	31, // 51: meshd.v1.Local.LocalStatus:output_type -> meshd.v1.LocalStatusReply
+	23, // 52: meshd.v1.Local.Leave:output_type -> meshd.v1.LeaveReply
+	37, // 53: meshd.v1.Peer.Propose:output_type -> meshd.v1.ProposeReply
+	35, // 54: meshd.v1.Peer.ReadIndex:output_type -> meshd.v1.ReadIndexReply
+	40, // [40:55] is the sub-list for method output_type
+	25, // [25:40] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_api_v1_admin_proto_init() }

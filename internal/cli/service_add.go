@@ -25,7 +25,7 @@ func serviceAddCommand() *cli.Command {
 			"and calls that its unit makes bear its name. Adding it again changes it.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "port", Aliases: []string{"p"}, Usage: "the application listens on this `PORT` (required)"},
-			&cli.StringFlag{Name: "protocol", Usage: "the `PROTOCOL`, http or tcp", DefaultText: "http with an http check, else tcp"},
+			&cli.StringFlag{Name: "protocol", Usage: "the `PROTOCOL`, http or tcp", DefaultText: "that of the check; without one, http if the application answers HTTP now, else tcp"},
 			&cli.StringSliceFlag{Name: "check", Usage: "a `CHECK`, one of http:/PATH, tcp, tcp:PORT, tcp:ADDRESS:PORT (repeat for more)"},
 			&cli.DurationFlag{Name: "check-interval", Usage: "check every `DURATION`", Value: mesh.DefaultCheckInterval},
 			&cli.DurationFlag{Name: "check-timeout", Usage: "a check fails without an answer in `DURATION`", Value: mesh.DefaultCheckTimeout},
@@ -149,8 +149,8 @@ func durationIfSet(c *cli.Context, flag string) *durationpb.Duration {
 
 func printAdded(c *cli.Context, d *apiv1.Declaration, reply *apiv1.AddServiceReply) {
 	t := &table{}
-	t.row("service", fmt.Sprintf("%s, port %d, %s", d.Name, d.Port, protocolWord(d.Protocol)))
-	t.row("called as", calledAs(d, reply.Address))
+	t.row("service", fmt.Sprintf("%s, port %d, %s", d.Name, d.Port, protocolWord(reply.Protocol)))
+	t.row("called as", calledAs(d, reply))
 	t.row("unit", orElse(reply.Unit, "none yet: found when something listens on the port"))
 	for _, warning := range reply.Warnings {
 		t.row("warning", warning)
@@ -158,15 +158,15 @@ func printAdded(c *cli.Context, d *apiv1.Declaration, reply *apiv1.AddServiceRep
 	_ = t.write(c.App.Writer)
 }
 
-func calledAs(d *apiv1.Declaration, address string) string {
+func calledAs(d *apiv1.Declaration, reply *apiv1.AddServiceReply) string {
 	text := fmt.Sprintf("%s.mesh:%d", d.Name, d.Port)
-	if d.Protocol == apiv1.Protocol_PROTOCOL_HTTP {
+	if reply.Protocol == apiv1.Protocol_PROTOCOL_HTTP {
 		text = fmt.Sprintf("http://%s.mesh/", d.Name)
 	}
-	if address == "" {
+	if reply.Address == "" {
 		return text + ", once a server has taken it up"
 	}
-	return text + " (" + address + " on this host)"
+	return text + " (" + reply.Address + " on this host)"
 }
 
 func orElse(s, otherwise string) string {

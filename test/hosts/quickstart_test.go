@@ -29,7 +29,7 @@ func TestSixCommands(t *testing.T) {
 	}
 	command("vm1", "install -m 755 /opt/meshd /usr/local/bin/")
 	token := joinToken(t, command("vm1", "meshd init"))
-	command("vm1", "meshd service add orders --port 8080 --protocol http")
+	command("vm1", "meshd service add orders --port 8080")
 	command("vm2", "install -m 755 /opt/meshd /usr/local/bin/")
 	command("vm2", "meshd join "+token)
 	answer := command("vm2", "curl --silent --show-error --fail http://orders.mesh/")
