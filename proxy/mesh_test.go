@@ -33,7 +33,7 @@ const (
 // A mesh is hosts with a proxy each, and a service orders that callers on the
 // first host reach at vip.
 type mesh struct {
-	t     *testing.T
+	t     testing.TB
 	ca    *mtlstest.Authority
 	hosts []*host
 	vip   string
@@ -73,7 +73,7 @@ func newMesh(t *testing.T, n int) *mesh {
 }
 
 // newRealMesh makes a mesh of n hosts that are all this machine.
-func newRealMesh(t *testing.T, n int) *mesh {
+func newRealMesh(t testing.TB, n int) *mesh {
 	t.Helper()
 	m := &mesh{t: t, vip: "127.0.0.1:" + freePort(t)}
 	for range n {
@@ -83,7 +83,7 @@ func newRealMesh(t *testing.T, n int) *mesh {
 	return m
 }
 
-func freePort(t *testing.T) string {
+func freePort(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -250,7 +250,7 @@ func (m *mesh) serveHTTP(h *host, f http.HandlerFunc) *http.Server {
 type client struct {
 	net.Conn
 	*bufio.Reader
-	t *testing.T
+	t testing.TB
 }
 
 func (c *client) Read(p []byte) (int, error) { return c.Reader.Read(p) }

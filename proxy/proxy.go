@@ -34,7 +34,7 @@ type Config struct {
 	// Inbound is the address, HOST:PORT, on which other agents are served.
 	Inbound string
 	Logger  *slog.Logger
-	Metrics prometheus.Registerer
+	Metrics prometheus.Registerer // no other proxy's
 }
 
 // A Proxy is the data path of one host. Without a plan it refuses all calls.

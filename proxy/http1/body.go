@@ -26,14 +26,8 @@ func (b *requestBody) reset(in *input, decoder codec.Body) {
 // done reports whether the payload was given to its end in this try.
 func (b *requestBody) done() bool { return b.decoder.Done() && b.sent == len(b.replay) }
 
-// rewind starts over for another try, if it can.
-func (b *requestBody) rewind() bool {
-	if b.lost {
-		return false
-	}
-	b.sent = 0
-	return true
-}
+// rewind starts over for another try. Nothing may be lost.
+func (b *requestBody) rewind() { b.sent = 0 }
 
 // next gives more of the payload. Unless it may wait, it gives nothing when
 // nothing has arrived.

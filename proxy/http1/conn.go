@@ -5,6 +5,7 @@ package http1
 import (
 	"errors"
 	"net"
+	"os"
 	"sync/atomic"
 	"time"
 
@@ -174,10 +175,8 @@ func requestProblem(err error) *observe.Problem {
 	return &observe.Problem{Code: code, Err: err}
 }
 
-func isTimeout(err error) bool {
-	var e net.Error
-	return errors.As(err, &e) && e.Timeout()
-}
+// isTimeout reports whether a deadline of ours was met; the network has others.
+func isTimeout(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
 
 // after is a deadline some time from now; 0 is none.
 func after(d time.Duration) (t time.Time) {

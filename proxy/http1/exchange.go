@@ -162,17 +162,18 @@ func (x *exchange) try() *failure {
 
 // again begins another try after a failure, if that is of use and harmless.
 func (x *exchange) again(f *failure) (again bool, problem *observe.Problem) {
-	if f.cause == "" || x.answered || expired(x.deadline) || !x.body.rewind() {
+	if f.cause == "" || x.answered || expired(x.deadline) || x.body.lost {
 		return false, nil
 	}
-	if f.cause == dispatch.Stale {
+	x.fresh = f.cause == dispatch.Stale
+	if x.fresh {
+		again = true
 		x.call.CountStale()
-		x.fresh = true
-		x.up.close()
-		return true, nil
+	} else {
+		again, problem = x.call.Again(f.cause, f.status)
 	}
-	x.fresh = false
-	if again, problem = x.call.Again(f.cause, f.status); again {
+	if again {
+		x.body.rewind()
 		x.up.close()
 	}
 	return again, problem
