@@ -109,6 +109,9 @@ func forward(ctx context.Context, leader apiv1.PeerClient, msg proto.Message) (*
 	}
 	var reached peer.Peer
 	reply, err := leader.Propose(ctx, &apiv1.ProposeRequest{Entry: entry}, grpc.Peer(&reached))
+	if cause := context.Cause(ctx); cause != nil && status.Code(err) == codes.Canceled {
+		err = status.FromContextError(cause).Err()
+	}
 	if err != nil {
 		return nil, outcome(err, reached.Addr != nil)
 	}
@@ -162,6 +165,8 @@ const (
 	// deposedGrace is how long a leader may take to answer once it leads no more.
 	// One whose host died never does, and its connection looks alive.
 	deposedGrace = 500 * time.Millisecond
+	// probeTimeout is how long a server may take to say that it leads.
+	probeTimeout = time.Second
 )
 
 func (r *Replica) once(ctx context.Context, leader store.Leadership, changed <-chan struct{}, here func() error, there remote) error {
@@ -175,14 +180,25 @@ func (r *Replica) once(ctx context.Context, leader store.Leadership, changed <-c
 	if address == "" {
 		return again(errNoLeader)
 	}
-	err := r.call(ctx, address, changed, there)
-	if retry := new(retryError); errors.As(err, &retry) {
+	if err := r.call(ctx, address, changed, isLeader); err != nil {
 		return again(errNoLeader)
 	}
+	return r.call(ctx, address, changed, there)
+}
+
+// isLeader is asked of servers that may be dead, whose connections look alive:
+// a write to one of those would have an unknown outcome for nothing.
+func isLeader(ctx context.Context, leader apiv1.PeerClient) error {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	_, err := leader.ReadIndex(ctx, &apiv1.ReadIndexRequest{})
 	return err
 }
 
-var errNoLeader = errors.New("the servers have no leader: it takes a majority of them to have one")
+var (
+	errNoLeader   = errors.New("the servers have no leader: it takes a majority of them to have one")
+	errLeaderLost = errors.New("the leader lost its leadership before it answered")
+)
 
 func (r *Replica) call(ctx context.Context, address string, changed <-chan struct{}, there remote) error {
 	conn, err := r.peer(address)
@@ -192,12 +208,12 @@ func (r *Replica) call(ctx context.Context, address string, changed <-chan struc
 	// Whoever tried before may have left the connection waiting for its next
 	// attempt, though the leader is there by now.
 	conn.ResetConnectBackoff()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	go func() {
 		select {
 		case <-changed:
-			time.AfterFunc(deposedGrace, cancel)
+			time.AfterFunc(deposedGrace, func() { cancel(errLeaderLost) })
 		case <-ctx.Done():
 		}
 	}()
