@@ -25,6 +25,7 @@ func (c *compiler) cluster(s *service, subset string) *plan.Cluster {
 		Balance:  balance(mesh.EffectiveBalance(s.GetConfig().GetBalance())),
 		Breaker:  plan.Breaker(breaker),
 	}
+	cluster.Endpoints = make([]plan.Endpoint, 0, len(s.endpoints))
 	match := s.GetConfig().GetSubsets()[subset].GetMatch()
 	for _, e := range s.endpoints {
 		if subset == "" || inSubset(e.of, match) {

@@ -35,6 +35,7 @@ func (c *compiler) newService(slice *apiv1.ServiceSlice) *service {
 	s := &service{ServiceSlice: slice, locals: c.locals(slice.GetName())}
 	s.all = c.allEndpoints(s)
 	c.protocolOf(s)
+	s.endpoints = make([]endpoint, 0, len(s.all))
 	for _, e := range s.all {
 		if port, ok := portOf(e.GetPort()); ok {
 			s.ports = append(s.ports, port)
@@ -92,7 +93,7 @@ func (c *compiler) endpoint(s *service, e *apiv1.Endpoint) (compiled plan.Endpoi
 // allEndpoints takes the instances of other hosts from the slice and those of
 // this one from itself: it knows them first, and without any server.
 func (c *compiler) allEndpoints(s *service) []*apiv1.Endpoint {
-	var all []*apiv1.Endpoint
+	all := make([]*apiv1.Endpoint, 0, len(s.GetEndpoints())+len(s.locals))
 	for _, e := range s.GetEndpoints() {
 		if e.GetNodeId() != c.NodeID {
 			all = append(all, e)
@@ -105,7 +106,9 @@ func (c *compiler) allEndpoints(s *service) []*apiv1.Endpoint {
 			NodeState: apiv1.NodeState_NODE_STATE_ALIVE,
 		})
 	}
-	slices.SortFunc(all, func(a, b *apiv1.Endpoint) int { return cmp.Compare(key(a), key(b)) })
+	slices.SortFunc(all, func(a, b *apiv1.Endpoint) int {
+		return cmp.Or(cmp.Compare(a.GetNodeId(), b.GetNodeId()), cmp.Compare(a.GetId(), b.GetId()))
+	})
 	return all
 }
 

@@ -32,6 +32,7 @@ func (c *compiler) zoneService(s *service) zone.Service {
 	if addr, ok := mesh.VirtualAddress(c.Loopback, s.GetVip()); ok {
 		out.Virtual = addr
 	}
+	out.Instances = make([]zone.Instance, 0, len(s.all))
 	fallback := !slices.ContainsFunc(s.all, alive)
 	for _, e := range s.all {
 		addr, err := netip.ParseAddr(e.GetAddress())
