@@ -11,6 +11,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -72,27 +73,22 @@ func newMesh(t *testing.T, n int) *mesh {
 	return m
 }
 
-// newRealMesh makes a mesh of n hosts that are all this machine.
+// newRealMesh makes a mesh of n hosts that are all this machine, on a loopback
+// address of its own.
 func newRealMesh(t testing.TB, n int) *mesh {
 	t.Helper()
-	m := &mesh{t: t, vip: "127.0.0.1:" + freePort(t)}
-	for range n {
-		m.add(netx.System{}, netip.MustParseAddrPort("127.0.0.1:0"), "127.0.0.1:"+freePort(t))
+	id := uint32(os.Getpid())<<8 | realMeshes.Add(1)&0xff
+	ip := netip.AddrFrom4([4]byte{127, 64 | byte(id>>16)&31, byte(id >> 8), byte(id)})
+	m := &mesh{t: t, vip: netip.AddrPortFrom(ip, 8000).String()}
+	for i := range n {
+		port := uint16(i)
+		m.add(netx.System{}, netip.AddrPortFrom(ip, 7443+port), netip.AddrPortFrom(ip, 8080+port).String())
 	}
 	m.apply()
 	return m
 }
 
-func freePort(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	return port
-}
+var realMeshes atomic.Uint32
 
 func (m *mesh) add(n netx.Network, link netip.AddrPort, app string) {
 	m.t.Helper()
