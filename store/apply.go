@@ -63,7 +63,7 @@ func await[F raft.Future](ctx context.Context, s *Store, ask func() F) (F, error
 	})
 	var none F
 	if !asked {
-		return none, ErrClosed
+		return none, s.whyStopped()
 	}
 	select {
 	case a := <-answers:
@@ -73,11 +73,12 @@ func await[F raft.Future](ctx context.Context, s *Store, ask func() F) (F, error
 	}
 }
 
-// begin runs f in a goroutine that Shutdown waits for, unless that has begun.
+// begin runs f in a goroutine that Shutdown waits for, unless the store has
+// stopped or is about to.
 func (s *Store) begin(f func()) bool {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	if s.closed {
+	if s.closed || s.Err() != nil {
 		return false
 	}
 	s.inFlight.Go(f)

@@ -49,8 +49,7 @@ func TestOldAnswersProveNothing(t *testing.T) {
 
 		c.gate.close("s1 asks", "s1 is asked")
 		defer c.gate.open("s1 asks", "s1 is asked")
-		next := c.leaderSeenBy("s2", "s1")
-		c.write(next, "after")
+		c.writeVia("s2", "after", "s1")
 
 		read := make(chan error, 1)
 		go func() {

@@ -17,6 +17,9 @@ var (
 	// ErrBusy means that the leader has more to do than it can, and nothing was
 	// done.
 	ErrBusy = errors.New("the leader is overloaded")
+	// ErrFailed means that this server's disk has failed and it takes part no
+	// more. Nothing was done, unless the error is an ErrOutcomeUnknown too.
+	ErrFailed = errors.New("this server has stopped taking part, because its log cannot be written")
 	// ErrClosed means that the store has been shut down.
 	ErrClosed = errors.New("the store is closed")
 	// ErrBootstrapped means that Bootstrap found a store that is not empty.
@@ -70,7 +73,7 @@ func (s *Store) explain(err error) error {
 func (s *Store) explainChange(err error) error {
 	switch {
 	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipTransferInProgress),
-		errors.Is(err, raft.ErrEnqueueTimeout), errors.Is(err, ErrClosed):
+		errors.Is(err, raft.ErrEnqueueTimeout), errors.Is(err, ErrClosed), errors.Is(err, ErrFailed):
 		return s.explain(err)
 	case errors.Is(err, raft.ErrLeadershipLost):
 		return fmt.Errorf("%w: this server was the leader and is no longer", ErrOutcomeUnknown)
@@ -80,7 +83,7 @@ func (s *Store) explainChange(err error) error {
 
 func (s *Store) whyStopped() error {
 	if err := s.Err(); err != nil {
-		return err
+		return fmt.Errorf("%w: %w", ErrFailed, err)
 	}
 	return ErrClosed
 }

@@ -37,6 +37,7 @@ func (s *Store) WatchLeader() (Leadership, <-chan struct{}) {
 
 // A leaderWatch turns Raft's events, some of which get lost, into a state.
 type leaderWatch struct {
+	self     raft.ServerID
 	raft     *raft.Raft
 	observer *raft.Observer
 	events   chan raft.Observation
@@ -46,10 +47,10 @@ type leaderWatch struct {
 	changed chan struct{}
 }
 
-func watchLeader(r *raft.Raft) *leaderWatch {
+func watchLeader(self raft.ServerID, r *raft.Raft) *leaderWatch {
 	// One place is enough: an event that finds it taken is dropped, and the
 	// look that is still to come sees what it was about.
-	w := &leaderWatch{raft: r, events: make(chan raft.Observation, 1), changed: make(chan struct{})}
+	w := &leaderWatch{self: self, raft: r, events: make(chan raft.Observation, 1), changed: make(chan struct{})}
 	w.observer = raft.NewObserver(w.events, false, func(o *raft.Observation) bool {
 		switch o.Data.(type) {
 		case raft.LeaderObservation, raft.RaftState:
@@ -79,7 +80,8 @@ func (w *leaderWatch) run(stop <-chan struct{}) {
 func (w *leaderWatch) look() Leadership {
 	address, id := w.raft.LeaderWithID()
 	l := Leadership{ID: string(id), Address: string(address)}
-	if w.raft.State() == raft.Leader {
+	// When it changes state, Raft is for a moment a leader that it does not know.
+	if w.raft.State() == raft.Leader && id == w.self {
 		l.Leads, l.Term = true, w.raft.CurrentTerm()
 	}
 	return l

@@ -148,7 +148,7 @@ func (s *Store) start() error {
 		s.stream.wait()
 		return err
 	}
-	s.leader = watchLeader(s.raft)
+	s.leader = watchLeader(raft.ServerID(s.config.ID), s.raft)
 	s.watchers.Go(func() { s.leader.run(s.stop) })
 	s.watchers.Go(s.watchLog)
 	if s.metrics, err = registerMetrics(s); err != nil {
