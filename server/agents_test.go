@@ -309,6 +309,10 @@ func TestStreamsThatAreRefused(t *testing.T) {
 		if err := stream.Err(); status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), `"nowhere" is not an IP address`) {
 			t.Errorf("a host without an address got %v", err)
 		}
+		stream = h.ConnectWith(m.Servers[0], &apiv1.Hello{ClusterId: h.Reply.ClusterId, Version: strings.Repeat("1", 65)})
+		if err := stream.Err(); status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), "longer than 64") {
+			t.Errorf("an agent of a long version got %v", err)
+		}
 		stream = h.Connect(m.Servers[0])
 		stream.Send(&apiv1.AgentMessage{Message: &apiv1.AgentMessage_Hello{Hello: &apiv1.Hello{}}})
 		if err := stream.Err(); status.Code(err) != codes.InvalidArgument {

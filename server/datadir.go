@@ -71,7 +71,7 @@ func (d dataDir) claim(leftovers ...string) error {
 	if err != nil {
 		return fmt.Errorf("looking into the data directory: %w", err)
 	}
-	known := map[string]bool{}
+	known := map[string]bool{"lost+found": true} // of a file system of its own
 	for _, name := range leftovers {
 		known[name] = true
 	}

@@ -37,6 +37,8 @@ func TestJoin(t *testing.T) {
 			r.Server = &apiv1.ServerJoin{Address: "10.9.9.9:7300", GossipAddress: "10.9.9.9:7301"}
 		},
 			codes.PermissionDenied, "meshd token create --server")
+		f("long-version", once, func(r *apiv1.JoinRequest) { r.Version = strings.Repeat("1", 65) }, codes.InvalidArgument, "longer than 64")
+		f("no-address", once, func(r *apiv1.JoinRequest) { r.Address = "h1.example" }, codes.InvalidArgument, "not an IP address")
 		// None of these has used the token up.
 		first := f("first", once, nil, codes.OK, "")
 		if first.Reply.Server != nil || len(first.Reply.Servers) != 3 {

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"path/filepath"
 	"syscall"
 
 	"google.golang.org/grpc"
@@ -18,7 +19,8 @@ import (
 )
 
 // Where servers and agents listen unless they are told otherwise, and the
-// environment variable that names another socket.
+// environment variable that names another socket, or a folder with sockets of
+// the same names.
 const (
 	ServerSocket = "/run/meshd/server.sock"
 	AgentSocket  = "/run/meshd/agent.sock"
@@ -28,28 +30,30 @@ const (
 // maxReply bounds an answer; that of a large mesh is some megabytes long.
 const maxReply = 256 << 20
 
-// AdminSocket is the socket for questions about the mesh: the one that
-// SocketEnv names, else the server's, or, on a host without a server, the
-// agent's, which passes reads on.
-func AdminSocket() string {
-	if path := os.Getenv(SocketEnv); path != "" {
-		return path
+// AdminSocket is the socket for questions about the mesh: the server's or, on a
+// host without a server, the agent's, which passes reads on.
+func AdminSocket() string { return socket(ServerSocket, AgentSocket) }
+
+// LocalSocket is the socket for questions about this host: the agent's.
+func LocalSocket() string { return socket(AgentSocket) }
+
+// socket gives the first of the paths, moved to the folder that SocketEnv names,
+// at which there is something, or the first of all; or the one socket that
+// SocketEnv names.
+func socket(paths ...string) string {
+	other := os.Getenv(SocketEnv)
+	if info, err := os.Stat(other); other != "" && (err != nil || !info.IsDir()) {
+		return other
 	}
-	if _, err := os.Stat(ServerSocket); errors.Is(err, fs.ErrNotExist) {
-		if _, err := os.Stat(AgentSocket); err == nil {
-			return AgentSocket
+	for i, path := range paths {
+		if other != "" {
+			paths[i] = filepath.Join(other, filepath.Base(path))
+		}
+		if _, err := os.Stat(paths[i]); err == nil {
+			return paths[i]
 		}
 	}
-	return ServerSocket
-}
-
-// LocalSocket is the socket for questions about this host: the one that
-// SocketEnv names, else the agent's.
-func LocalSocket() string {
-	if path := os.Getenv(SocketEnv); path != "" {
-		return path
-	}
-	return AgentSocket
+	return paths[0]
 }
 
 // A Client is a connection to one socket. Its calls fail with errors that say
@@ -135,7 +139,7 @@ func (e *UnavailableError) Fix() string {
 
 // role says what listens on a socket, as far as its name tells.
 func role(socket string) string {
-	if socket == AgentSocket {
+	if filepath.Base(socket) == filepath.Base(AgentSocket) {
 		return "agent"
 	}
 	return "server"

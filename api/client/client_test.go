@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -117,13 +118,25 @@ func TestNobodyListens(t *testing.T) {
 	f(ServerSocket, &net.OpError{Op: "dial", Err: syscall.EACCES}, ServerSocket+" may not be opened by this user: run it as root")
 }
 
-func TestSocketsFromTheEnvironment(t *testing.T) {
-	t.Setenv(SocketEnv, "/x.sock")
-	if AdminSocket() != "/x.sock" || LocalSocket() != "/x.sock" {
-		t.Errorf("sockets are %s and %s", AdminSocket(), LocalSocket())
+func TestSockets(t *testing.T) {
+	f := func(env, admin, local string) {
+		t.Helper()
+		t.Setenv(SocketEnv, env)
+		if a, l := AdminSocket(), LocalSocket(); a != admin || l != local {
+			t.Errorf("with %q the sockets are %s and %s, want %s and %s", env, a, l, admin, local)
+		}
 	}
-	t.Setenv(SocketEnv, "")
-	if LocalSocket() != AgentSocket {
-		t.Errorf("the local socket is %s", LocalSocket())
+	dir := t.TempDir()
+	server, agent := filepath.Join(dir, "server.sock"), filepath.Join(dir, "agent.sock")
+	touch := func(path string) {
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
+	f("/x.sock", "/x.sock", "/x.sock")
+	f(dir, server, agent)
+	touch(agent)
+	f(dir, agent, agent)
+	touch(server)
+	f(dir, server, agent)
 }

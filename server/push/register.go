@@ -42,7 +42,17 @@ func (s *session) setInstances(set []*apiv1.Instance) error {
 	if err == nil && result.Refusal != command.Refusal_REFUSAL_NONE {
 		err = errors.New(result.Message)
 	}
+	if err == nil {
+		s.log.Info("registrations changed", "put", ids(put), "removed", remove)
+	}
 	return err
+}
+
+func ids(set []*apiv1.Instance) (list []string) {
+	for _, i := range set {
+		list = append(list, i.Id)
+	}
+	return list
 }
 
 // An inbox holds the newest registrations that nobody has looked at yet.

@@ -13,6 +13,9 @@ import (
 	apiv1 "github.com/meshd/meshd/api/v1"
 )
 
+// maxVersion bounds the name of an agent's version.
+const maxVersion = 64
+
 // A Stream is the server's end of Control.Connect.
 type Stream = grpc.BidiStreamingServer[apiv1.AgentMessage, apiv1.ServerMessage]
 
@@ -89,6 +92,9 @@ func (s *session) introduced() (*apiv1.Hello, error) {
 }
 
 func (s *session) check(hello *apiv1.Hello) error {
+	if len(hello.GetVersion()) > maxVersion {
+		return status.Errorf(codes.InvalidArgument, "the agent's version is longer than %d characters", maxVersion)
+	}
 	cluster := s.hub.cfg.Replica.Local().Cluster(nil)
 	if hello.GetClusterId() != cluster.GetId() {
 		return status.Errorf(codes.FailedPrecondition, "this host is of mesh %s, and server %s is of mesh %s (%s): let the host leave its mesh and join this one, or correct its servers",

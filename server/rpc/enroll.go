@@ -23,6 +23,9 @@ import (
 	"github.com/meshd/meshd/store/state"
 )
 
+// maxVersion bounds the name of an agent's version.
+const maxVersion = 64
+
 // enroll lets hosts and servers in.
 type enroll struct {
 	apiv1.UnimplementedEnrollServer
@@ -96,6 +99,9 @@ func checkToken(txn *state.Txn, r *apiv1.JoinRequest, now time.Time) error {
 func (s *enroll) signJoiner(txn *state.Txn, r *apiv1.JoinRequest, trustDomain string) (*ca.Signed, error) {
 	if err := mesh.CheckName(r.GetName()); err != nil {
 		return nil, status.Errorf(codes.InvalidArgument, "joining: %v", err)
+	}
+	if len(r.GetVersion()) > maxVersion {
+		return nil, status.Errorf(codes.InvalidArgument, "joining: the version is longer than %d characters", maxVersion)
 	}
 	authority, err := s.cfg.Authority()
 	if err != nil {

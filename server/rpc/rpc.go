@@ -14,8 +14,9 @@ import (
 	"github.com/meshd/meshd/server/ca"
 )
 
-// callTimeout bounds a call whose caller has set no earlier end.
-const callTimeout = 15 * time.Second
+// callTimeout bounds a call. Callers wait a little longer, to hear what it was
+// that took so long.
+const callTimeout = 10 * time.Second
 
 // Config of the services.
 type Config struct {
