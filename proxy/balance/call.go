@@ -42,6 +42,10 @@ type Call struct {
 	era   uint32
 }
 
+// Restart has the latency measured from now on: what has passed until then, such
+// as opening a connection, says little about how fast the endpoint answers.
+func (c *Call) Restart(now time.Duration) { c.start = now }
+
 // Result says how the call went, once the first byte of the answer is there or
 // none will come. A later one, about the rest of the answer, is a failure or
 // nothing. retryAfter is how long the endpoint asked not to be called, or 0.

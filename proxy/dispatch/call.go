@@ -62,10 +62,13 @@ func (c *Call) Connect(fresh bool) (*pool.Conn, *observe.Problem) {
 		connect = c.Peer.Dial
 	}
 	conn, err := connect(c.caller, c.Timeouts.Connect)
-	if err == nil {
-		return conn, nil
+	if err != nil {
+		return nil, &observe.Problem{Code: c.connectCode(err), Err: err}
 	}
-	return nil, &observe.Problem{Code: c.connectCode(err), Err: err}
+	if c.trying && c.request != nil {
+		c.try.Restart(c.dispatcher.now())
+	}
+	return conn, nil
 }
 
 func (c *Call) connectCode(err error) *observe.Code {

@@ -21,7 +21,8 @@ const (
 // the caller leaves. While it lives, nobody else reads from the caller or
 // writes to the peer.
 type attendant struct {
-	done chan struct{} // closed when the goroutine has ended; nil if there was none
+	done    chan struct{} // closed when the goroutine has ended; nil if there is none
+	settled chan struct{} // closed when it has sent all of the body that it will
 
 	mu       sync.Mutex
 	stopping bool
@@ -38,7 +39,7 @@ func (a *attendant) reset() {
 
 // start starts the goroutine.
 func (a *attendant) start(x *exchange) {
-	a.done = make(chan struct{})
+	a.done, a.settled = make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(a.done)
 		if err := a.run(x); err != nil && a.fail(err) {
@@ -50,7 +51,9 @@ func (a *attendant) start(x *exchange) {
 }
 
 func (a *attendant) run(x *exchange) error {
-	if err := x.sendRest(); err != nil || !x.body.done() {
+	err := x.sendRest()
+	close(a.settled)
+	if err != nil || !x.body.done() {
 		return err
 	}
 	a.sent(x)
@@ -58,7 +61,7 @@ func (a *attendant) run(x *exchange) error {
 		return nil
 	}
 	// More requests, or the end of them, are none of its business.
-	err := x.in.fill()
+	err = x.in.fill()
 	if err == nil || errors.Is(err, errFull) || errors.Is(err, io.EOF) && !x.Link {
 		return nil
 	}
@@ -82,13 +85,13 @@ func (a *attendant) stop(x *exchange) {
 }
 
 // settle ends the goroutine once the answer is complete. The rest of a body may
-// be just about to arrive.
+// be just about to come.
 func (a *attendant) settle(x *exchange) {
 	if a.done != nil && !a.isSent() {
 		t := time.NewTimer(grace)
 		defer t.Stop()
 		select {
-		case <-a.done:
+		case <-a.settled:
 		case <-t.C:
 		}
 	}

@@ -64,10 +64,10 @@ func (c *Conn) Serve() {
 	edge.Opened()
 	defer edge.Closed()
 	defer c.in.release()
-	for c.await() {
-		if !c.exchange.serve() {
-			break
-		}
+	for c.await() && c.exchange.serve() {
+	}
+	if c.exchange.lingers {
+		c.linger()
 	}
 	c.Caller.Close()
 }
@@ -143,7 +143,6 @@ func (c *Conn) linger() {
 		return
 	}
 	c.Caller.SetReadDeadline(time.Now().Add(lingerTime))
-	c.in.forget()
 	for left := lingerBytes; left > 0; {
 		left -= len(c.in.bytes())
 		c.in.take(len(c.in.bytes()))

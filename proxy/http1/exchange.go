@@ -33,6 +33,7 @@ type exchange struct {
 	answered  bool      // something has gone to the caller
 	continued bool      // the caller was told to send the body
 	keep      bool      // the caller's connection goes on
+	lingers   bool      // it ends while the caller may still be sending
 	interims  int
 	written   int64 // bytes of the response's body
 	record    observe.Record
@@ -58,13 +59,12 @@ func (x *exchange) serve() (again bool) {
 	case problem != nil:
 		// Whatever follows cannot be told apart from the request.
 		x.refuse(problem, false)
-		x.count()
-		x.linger()
-		return false
+		x.lingers = true
 	case !ok:
 		return false
+	default:
+		again = x.run()
 	}
-	again = x.run()
 	x.count()
 	return again
 }
@@ -72,7 +72,7 @@ func (x *exchange) serve() (again bool) {
 func (x *exchange) reset() {
 	x.began = time.Now()
 	x.deadline, x.tryEnd = time.Time{}, time.Time{}
-	x.fresh, x.answered, x.continued, x.keep = false, false, false, false
+	x.fresh, x.answered, x.continued, x.keep, x.lingers = false, false, false, false, false
 	x.interims, x.written = 0, 0
 	x.record = observe.Record{}
 	x.call = dispatch.Call{}
@@ -105,7 +105,6 @@ func (x *exchange) parse(head []byte) *observe.Problem {
 // run leads the request to peers until one answers.
 func (x *exchange) run() (again bool) {
 	problem := x.Origin.Request(&x.call, &x.asked)
-	x.request.Path = x.asked.Path
 	if x.call.Timeouts.Request > 0 {
 		x.deadline = x.began.Add(x.call.Timeouts.Request)
 	}
@@ -151,6 +150,7 @@ func (x *exchange) try() *failure {
 		return f
 	}
 	x.tryEnd = after(x.call.TryLimit())
+	x.request.Path = x.asked.Path
 	x.up.begin(conn)
 	x.send()
 	if f := x.receive(); f != nil {
@@ -207,11 +207,8 @@ func (x *exchange) drained() bool {
 
 // finish ends an exchange that was answered.
 func (x *exchange) finish() (again bool) {
-	if x.body.decoder.Done() {
-		return x.keep
-	}
-	x.linger()
-	return false
+	x.lingers = !x.body.decoder.Done()
+	return x.keep && !x.lingers
 }
 
 // keepsCaller reports whether the caller's connection goes on after this

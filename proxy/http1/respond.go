@@ -186,15 +186,15 @@ func (x *exchange) relay() {
 	})
 	defer stream.Release()
 	x.record.Took = time.Since(x.began)
+	early := x.in.bytes()
+	peer.SetWriteDeadline(after(x.call.Timeouts.Idle))
+	if _, err := peer.Write(early); err != nil {
+		return
+	}
+	x.call.Edge.Sent(int64(len(early)))
+	x.lighten()
 	x.Caller.SetDeadline(noDeadline)
 	peer.SetDeadline(noDeadline)
-	if early := x.in.bytes(); len(early) > 0 {
-		if _, err := peer.Write(early); err != nil {
-			return
-		}
-		x.call.Edge.Sent(int64(len(early)))
-	}
-	x.lighten()
 	relay.Run(x.Caller, peer.Conn, x.call.Timeouts.Idle, x.call.Edge.Sent, x.call.Edge.Received)
 }
 

@@ -141,7 +141,8 @@ type Endpoint struct {
 	ServerName string
 	Local      bool
 	Weight     uint32
-	// Demoted endpoints are called only when no other is left.
+	// Demoted endpoints are called only when no other is left, and so are those
+	// without weight.
 	Demoted bool
 }
 
@@ -153,8 +154,8 @@ type Inbound struct {
 	Protocol   Protocol
 	Address    netip.AddrPort // of the application
 	Policies   []Policy
-	// DefaultDeny decides when no policy is about the service; Audit says that
-	// its refusals are only recorded.
+	// DefaultDeny decides when no policy about the service is enforced; Audit
+	// says that its refusals are only recorded.
 	DefaultDeny bool
 	Audit       bool
 	// Idle is how long a connection may stay without a byte.
@@ -164,8 +165,10 @@ type Inbound struct {
 // A Policy decides who may call. Over all policies of a service a deny that
 // matches wins, then an allow that matches, then a default of deny.
 type Policy struct {
-	Name        string
-	Audit       bool // refusals are recorded, not enforced
+	Name string
+	// Audit says that refusals are recorded, not enforced. Such a policy has no
+	// say in what is enforced: nor does it allow what others refuse.
+	Audit       bool
 	DefaultDeny bool
 	Rules       []PolicyRule
 }
