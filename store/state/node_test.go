@@ -1,6 +1,7 @@
 package state
 
 import (
+	"bytes"
 	"fmt"
 	"testing"
 
@@ -215,9 +216,13 @@ func TestRemoveNode(t *testing.T) {
 func TestRemovalsAreForgotten(t *testing.T) {
 	m := newMesh(t)
 	start := m.index
-	for i := range remembered + 2 {
-		m.ok(join("n1", fmt.Sprintf("vm%d", i), "any"))
-		m.ok(&command.RemoveNode{NodeId: "n1"})
+	records := m.rows()
+	for range remembered {
+		m.index++
+		records = append(records, &Record{Row: &Record_RemovedNode{&RemovedNode{Name: fmt.Sprintf("vm%d", m.index), Index: m.index}}})
+	}
+	if err := m.db.Restore(bytes.NewReader(forge(records...))); err != nil {
+		t.Fatal(err)
 	}
 	f := func(since uint64, n int, complete bool) {
 		t.Helper()
@@ -226,9 +231,14 @@ func TestRemovalsAreForgotten(t *testing.T) {
 			t.Errorf("since %d: %d names, complete: %v", since, len(names), got)
 		}
 	}
+	f(start, remembered, true)
+	for _, name := range []string{"a", "b"} {
+		m.ok(join("n1", name, "any"))
+		m.ok(&command.RemoveNode{NodeId: "n1"})
+	}
 	f(start, remembered, false)
-	f(start+3, remembered, false)
-	f(start+4, remembered, true)
-	f(start+6, remembered-1, true)
+	f(start+1, remembered, false)
+	f(start+2, remembered, true)
+	f(start+3, remembered-1, true)
 	f(m.index, 0, true)
 }
