@@ -150,17 +150,30 @@ func (a *Agent) settle(next built) {
 	if next.slice.Version == 0 {
 		return // nothing came yet
 	}
+	a.keep(next.slice)
 	if last.slice != next.slice || !slices.Equal(last.problems, next.problems) {
 		a.control.Ack(next.slice.Version, next.problems)
-	}
-	if w.saved != next.slice {
-		w.saved = next.slice
-		a.cache.Save(next.slice)
 	}
 	select {
 	case <-a.ready:
 	default:
 		close(a.ready)
+	}
+}
+
+// keep has the slice written to disk. Who may call whom is there before it is
+// acknowledged: after a crash the agent must not go back to laxer rules that the
+// mesh believes gone.
+func (a *Agent) keep(s *slice.Slice) {
+	last := a.work.saved
+	if last == s {
+		return
+	}
+	a.work.saved = s
+	if last == nil || !s.SameRules(last) {
+		a.cache.SaveNow(s)
+	} else {
+		a.cache.Save(s)
 	}
 }
 

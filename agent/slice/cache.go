@@ -70,10 +70,12 @@ func encode(s *Slice) ([]byte, error) {
 const saveDelay = time.Second
 
 // A Cache keeps the newest slice on disk, so that its agent can start while no
-// server answers. Writing is never waited for by those who save.
+// server answers.
 type Cache struct {
 	path string
 	log  *slog.Logger
+
+	writing sync.Mutex // held while a file is written
 
 	mu     sync.Mutex
 	latest *Slice // to be written, nil when nothing is
@@ -103,6 +105,15 @@ func (c *Cache) Save(s *Slice) {
 	}
 }
 
+// SaveNow writes s before it returns, for what must not be forgotten once others
+// rely on it.
+func (c *Cache) SaveNow(s *Slice) {
+	c.mu.Lock()
+	c.latest = s
+	c.mu.Unlock()
+	c.write()
+}
+
 // Close writes what is still to be written.
 func (c *Cache) Close() {
 	close(c.stop)
@@ -128,6 +139,8 @@ func (c *Cache) run() {
 }
 
 func (c *Cache) write() {
+	c.writing.Lock()
+	defer c.writing.Unlock()
 	c.mu.Lock()
 	s := c.latest
 	c.latest = nil

@@ -104,3 +104,14 @@ func FuzzDecode(f *testing.F) {
 		}
 	})
 }
+
+func TestSaveNowIsOnDiskAtOnce(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "slice.pb")
+	c := NewCache(path, slog.New(slog.DiscardHandler))
+	defer c.Close()
+	c.SaveNow(&Slice{Version: 7})
+	s, err := Load(path)
+	if err != nil || s.Version != 7 {
+		t.Errorf("on disk is %v, error %v", s, err)
+	}
+}

@@ -8,6 +8,8 @@ import (
 	"maps"
 	"slices"
 
+	"google.golang.org/protobuf/proto"
+
 	apiv1 "github.com/meshd/meshd/api/v1"
 )
 
@@ -78,3 +80,20 @@ func (s *Slice) Snapshot() *apiv1.SliceUpdate {
 func (s *Slice) SameRoots(other *Slice) bool {
 	return slices.EqualFunc(s.Roots, other.Roots, bytes.Equal)
 }
+
+// SameRules reports whether both slices allow and refuse the same: their
+// policies, the mesh's defaults and the trust anchors are equal.
+func (s *Slice) SameRules(other *Slice) bool {
+	if !s.SameRoots(other) || !proto.Equal(s.Mesh, other.Mesh) || len(s.Services) != len(other.Services) {
+		return false
+	}
+	for name, service := range s.Services {
+		was := other.Services[name] // the same one where nothing changed
+		if service != was && !slices.EqualFunc(service.GetPolicies(), was.GetPolicies(), samePolicy) {
+			return false
+		}
+	}
+	return true
+}
+
+func samePolicy(a, b *apiv1.Resource) bool { return proto.Equal(a, b) }

@@ -70,3 +70,33 @@ func TestMerge(t *testing.T) {
 		&apiv1.SliceUpdate{Version: 3, Snapshot: true, Services: []*apiv1.ServiceSlice{service("z", 1)}})
 	f("back in time", &apiv1.SliceUpdate{Version: 9}, nil)
 }
+
+func TestSameRules(t *testing.T) {
+	policy := func(mode apiv1.PolicyMode) *apiv1.Resource {
+		return &apiv1.Resource{Name: "p", Spec: &apiv1.Resource_Policy{Policy: &apiv1.Policy{Service: "a", Mode: mode}}}
+	}
+	base := &apiv1.SliceUpdate{Version: 1, Snapshot: true, Services: []*apiv1.ServiceSlice{
+		{Name: "a", Policies: []*apiv1.Resource{policy(apiv1.PolicyMode_POLICY_MODE_ENFORCE)}}, {Name: "b"},
+	}}
+	s, err := Empty().Merge(base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := func(what string, want bool, u *apiv1.SliceUpdate) {
+		t.Helper()
+		u.Version = 2
+		next, err := s.Merge(u)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := next.SameRules(s); got != want {
+			t.Errorf("%s: same rules: %v", what, got)
+		}
+	}
+	f("nothing", true, &apiv1.SliceUpdate{})
+	f("endpoints", true, &apiv1.SliceUpdate{Services: []*apiv1.ServiceSlice{{Name: "b", Endpoints: []*apiv1.Endpoint{{Id: "x"}}}}})
+	f("a policy", false, &apiv1.SliceUpdate{Services: []*apiv1.ServiceSlice{{Name: "a", Policies: []*apiv1.Resource{policy(apiv1.PolicyMode_POLICY_MODE_AUDIT)}}}})
+	f("a policy gone", false, &apiv1.SliceUpdate{Services: []*apiv1.ServiceSlice{{Name: "a"}}})
+	f("the mesh", false, &apiv1.SliceUpdate{Mesh: &apiv1.Mesh{Policy: &apiv1.MeshPolicy{Default: apiv1.PolicyAction_POLICY_ACTION_DENY}}})
+	f("roots", false, &apiv1.SliceUpdate{Roots: [][]byte{{1}}})
+}
