@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -449,6 +450,77 @@ func TestStopCutsWhatDoesNotEnd(t *testing.T) {
 		}
 		if problems := m.near().proxy.Apply(&plan.Plan{}); len(problems) != 1 {
 			t.Errorf("applying after a stop: %v", problems)
+		}
+	})
+}
+
+func TestListenerThatGoesDrains(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		m := newMesh(t, 2)
+		m.serveHTTP(m.far(), func(w http.ResponseWriter, r *http.Request) {
+			time.Sleep(10 * time.Second)
+			io.WriteString(w, "ok")
+		})
+		idle, busy := m.dial().send(get), m.dial()
+		idle.receive("GET")
+		busy.send(get)
+		synctest.Wait()
+		if problems := m.near().proxy.Apply(&plan.Plan{Version: 99}); problems != nil {
+			t.Fatal(problems)
+		}
+		began := time.Now()
+		if _, err := idle.ReadByte(); err != io.EOF || time.Since(began) > 0 {
+			t.Errorf("the idle connection: %v after %v", err, time.Since(began))
+		}
+		if r := busy.receive("GET"); r.body != "ok" || !r.Close {
+			t.Errorf("the call in flight: %d %q, close %v", r.StatusCode, r.body, r.Close)
+		}
+		if _, err := m.near().DialContext(t.Context(), "tcp", m.vip); err == nil {
+			t.Error("calls are still taken")
+		}
+		if v := m.near().proxy.Version(); v != 99 {
+			t.Errorf("version %d", v)
+		}
+		m.apply()
+		m.want(get, 200, "")
+	})
+}
+
+// A failingListener cannot take connections for a while.
+type failingListener struct {
+	net.Listener
+	failures atomic.Int32
+}
+
+func (l *failingListener) Accept() (net.Conn, error) {
+	if l.failures.Add(-1) >= 0 {
+		return nil, syscall.EMFILE
+	}
+	return l.Listener.Accept()
+}
+
+func TestListenerOutlastsWantOfDescriptors(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		m := newMesh(t, 1)
+		ln, err := m.near().Listen(t.Context(), "tcp", "127.0.0.1:9")
+		if err != nil {
+			t.Fatal(err)
+		}
+		failing := &failingListener{Listener: ln}
+		failing.failures.Store(3)
+		taken := make(chan net.Conn, 1)
+		l := newListener(failing, func(c net.Conn) { taken <- c })
+		l.start()
+		defer l.close()
+		began := time.Now()
+		c, err := m.near().DialContext(t.Context(), "tcp", "127.0.0.1:9")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		(<-taken).Close()
+		if d := time.Since(began); d != 3*acceptPause {
+			t.Errorf("taken after %v", d)
 		}
 	})
 }

@@ -239,6 +239,30 @@ func TestPolicyCutsOpenStreams(t *testing.T) {
 	f("TCP on the same host", true, func(m *mesh) { m.near().inbound.Protocol = plan.TCP; m.tcp(); m.serve(m.near(), echoUpper) }, raw)
 }
 
+func TestPolicyByPathCutsUpgradedStreams(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		m := newMesh(t, 2)
+		m.serve(m.far(), shout)
+		open := func(path string) *client {
+			c := m.dial().send(strings.Replace(upgrade, "/chat", path, 1))
+			c.receive("GET")
+			c.expect("EARLY")
+			return c
+		}
+		kept, cut, odd := open("/a/%62"), open("/%61dmin"), open("/a//b")
+		m.far().inbound.Policies = []plan.Policy{{Name: "p", Rules: []plan.PolicyRule{
+			{Deny: true, From: []plan.CallerPattern{{ID: web}}, Paths: []plan.PathPattern{{Path: "/admin", Prefix: true}}},
+		}}}
+		m.apply()
+		kept.send("hello").expect("HELLO")
+		for _, c := range []*client{cut, odd} {
+			if _, err := c.ReadByte(); err == nil {
+				t.Error("a stream that policy refuses goes on")
+			}
+		}
+	})
+}
+
 func echoUpper(c net.Conn) {
 	buf := make([]byte, 1000)
 	for {

@@ -111,10 +111,6 @@ type Origin interface {
 	Request(c *Call, r *Request) *observe.Problem
 	// Connection leads a whole connection to its first peer.
 	Connection(c *Call) *observe.Problem
-	// Direction is the side of the call that this proxy is on.
-	Direction() observe.Direction
-	// Idle is how long the connection may stay without a byte; 0 is for ever.
-	Idle() time.Duration
 	// Edge is where calls are counted that get no further than here.
 	Edge() *observe.Edge
 }

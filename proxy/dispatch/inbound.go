@@ -37,21 +37,15 @@ var _ Origin = (*Inbound)(nil)
 // current is the instance by the plan in force.
 func (i *Inbound) current() *inbound { return i.world.Load().inbound[i.serverName] }
 
-func (i *Inbound) Direction() observe.Direction { return observe.Inbound }
-
-func (i *Inbound) Idle() time.Duration {
-	if in := i.current(); in != nil {
-		return in.plan.Idle
-	}
-	return 0
-}
-
+// Edge is where calls are counted that get no further than here.
 func (i *Inbound) Edge() *observe.Edge { return i.edge }
 
+// Request leads a request to the application, if policy lets it.
 func (i *Inbound) Request(c *Call, r *Request) *observe.Problem {
 	return i.begin(c, r, plan.HTTP)
 }
 
+// Connection leads a connection to the application, if policy lets it.
 func (i *Inbound) Connection(c *Call) *observe.Problem {
 	return i.begin(c, nil, plan.TCP)
 }

@@ -63,8 +63,7 @@ func (o *Outbound) current() *service {
 	return o.service
 }
 
-func (o *Outbound) Direction() observe.Direction { return observe.Outbound }
-
+// Idle is how long the caller may leave the connection unused; 0 is for ever.
 func (o *Outbound) Idle() time.Duration {
 	if s := o.current(); s != nil {
 		return s.plan.Default.Timeouts.Idle
@@ -72,6 +71,7 @@ func (o *Outbound) Idle() time.Duration {
 	return 0
 }
 
+// Edge is where calls are counted that get no further than here.
 func (o *Outbound) Edge() *observe.Edge { return o.edgeTo(o.name) }
 
 // edgeTo is kept, since most connections are to one service.
@@ -82,6 +82,7 @@ func (o *Outbound) edgeTo(service string) *observe.Edge {
 	return o.edge
 }
 
+// Request leads a request to an endpoint.
 func (o *Outbound) Request(c *Call, r *Request) *observe.Problem {
 	s := o.current()
 	if s == nil || s.plan.Protocol != plan.HTTP {
@@ -99,6 +100,7 @@ func (o *Outbound) Request(c *Call, r *Request) *observe.Problem {
 	return o.begin(c, &s.targets[i], r)
 }
 
+// Connection leads a connection to an endpoint.
 func (o *Outbound) Connection(c *Call) *observe.Problem {
 	s := o.current()
 	if s == nil {

@@ -21,9 +21,6 @@ type Peer struct {
 	idle map[string][]*Conn // by calling identity, the last one used at the end
 }
 
-// Target is what the peer was made for.
-func (p *Peer) Target() Target { return p.target }
-
 // Application reports whether the peer is an application on this host.
 func (p *Peer) Application() bool { return p.target.Identity == "" }
 

@@ -32,9 +32,6 @@ type Body struct {
 // Done reports whether the body is complete.
 func (b *Body) Done() bool { return b.done }
 
-// Left is how many bytes of a sized body have not come yet.
-func (b *Body) Left() int64 { return b.left }
-
 // Trailers are the fields after a chunked body that may be passed on, as lines,
 // once it is done.
 func (b *Body) Trailers() []byte { return b.trailers }
