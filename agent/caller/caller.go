@@ -60,8 +60,10 @@ func (r *Resolver) Close() error { return r.diag.close() }
 
 // Identify returns the SPIFFE ID of whoever opened the other end of c, a TCP
 // connection accepted on this host: a service's, or the host's own for anybody
-// else and for whom it cannot be told. It should be called right after accept,
-// while the caller is sure to be there.
+// else. It is empty when it cannot be told, which a caller brings about by
+// closing the connection: that one must not be served, or a service could act as
+// its host by not waiting for the answer. Call it right after accept, while the
+// caller is sure to be there.
 func (r *Resolver) Identify(c net.Conn) string {
 	t := r.table.Load()
 	if len(t.Units)+len(t.Users) == 0 {
@@ -69,8 +71,8 @@ func (r *Resolver) Identify(c net.Conn) string {
 	}
 	s, err := r.lookup(c)
 	if err != nil {
-		r.log.Debug("caller is unknown, counts as the host", "peer", c.RemoteAddr(), "error", err)
-		return r.host
+		r.log.Debug("a caller cannot be told", "peer", c.RemoteAddr(), "error", err)
+		return ""
 	}
 	for _, unit := range r.units.of(s.cgroup) {
 		if id, ok := t.Units[unit]; ok {
@@ -99,12 +101,12 @@ func (r *Resolver) lookup(c net.Conn) (socket, error) {
 	case s.local != caller || s.peer != here:
 		// A listener on the caller's port answers for a connection that is gone.
 		return socket{}, errors.New("the answer is about another socket")
-	case s.state != stateEstablished:
+	case s.state != stateEstablished && s.state != stateFinWait1 && s.state != stateFinWait2:
 		return socket{}, errors.New("the caller closed already")
-	case !s.hasCgroup:
+	case !s.hasCgroup || s.inode == 0:
 		// What is left of a closed socket has no owner; its uid reads 0, which
 		// would make anybody root.
-		return socket{}, errors.New("the socket has no control group")
+		return socket{}, errors.New("nobody holds the socket any more")
 	}
 	return s, stillOpen(c)
 }
@@ -118,7 +120,7 @@ func endpoints(c net.Conn) (caller, here netip.AddrPort, err error) {
 	return unmap(remote.AddrPort()), unmap(local.AddrPort()), nil
 }
 
-// stillOpen reports an error unless c is established even now. Were it not, its
+// stillOpen reports an error unless c is open even now. Were it not, its
 // addresses could have been taken by another process before they were looked up.
 func stillOpen(c net.Conn) error {
 	sc, ok := c.(syscall.Conn)
@@ -138,7 +140,8 @@ func stillOpen(c net.Conn) error {
 	if err != nil {
 		return fmt.Errorf("reading the connection's state: %w", err)
 	}
-	if info.State != stateEstablished {
+	// A caller that has said all it has to say still waits for the answer.
+	if info.State != stateEstablished && info.State != stateCloseWait {
 		return errors.New("the caller closed meanwhile")
 	}
 	return nil

@@ -17,6 +17,9 @@ const (
 	attrCgroupID     = 21 // INET_DIAG_CGROUP_ID, since Linux 5.8
 
 	stateEstablished = 1
+	stateFinWait1    = 4
+	stateFinWait2    = 5
+	stateCloseWait   = 8
 	stateListen      = 10
 
 	requestSize = 56 // struct inet_diag_req_v2
@@ -33,6 +36,7 @@ type socket struct {
 	local     netip.AddrPort
 	peer      netip.AddrPort
 	uid       uint32
+	inode     uint32 // 0 once no process holds the socket
 	cgroup    uint64
 	hasCgroup bool
 	v6only    bool
@@ -222,6 +226,7 @@ func parseSocket(b []byte) (socket, error) {
 		local: parseAddr(b[0], b[8:24], b[4:6]),
 		peer:  parseAddr(b[0], b[24:40], b[6:8]),
 		uid:   binary.NativeEndian.Uint32(b[64:]),
+		inode: binary.NativeEndian.Uint32(b[68:]),
 	}
 	for b = b[answerSize:]; len(b) >= unix.SizeofRtAttr; {
 		size := int(binary.NativeEndian.Uint16(b))

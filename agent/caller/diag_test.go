@@ -55,6 +55,7 @@ func description(attrs ...[]byte) []byte {
 	copy(b[8:], []byte{127, 0, 0, 1})
 	copy(b[24:], []byte{127, 128, 0, 1})
 	binary.NativeEndian.PutUint32(b[64:], 1000)
+	binary.NativeEndian.PutUint32(b[68:], 77)
 	for _, a := range attrs {
 		b = append(b, a...)
 	}
@@ -76,7 +77,7 @@ func cgroupAttribute(id uint64) []byte {
 func TestParse(t *testing.T) {
 	const seq = 5
 	want := socket{
-		state: stateEstablished, uid: 1000,
+		state: stateEstablished, uid: 1000, inode: 77,
 		local: netip.MustParseAddrPort("127.0.0.1:50000"), peer: netip.MustParseAddrPort("127.128.0.1:80"),
 	}
 	withGroup := want
