@@ -41,11 +41,11 @@ type Config struct {
 
 // Timing has a default for every field that is zero.
 type Timing struct {
-	// Heartbeat is how long a follower waits for its leader; 1 s.
+	// Heartbeat is how long a follower waits for its leader; 750 ms.
 	Heartbeat time.Duration
-	// Election is how long a candidate waits for votes; 1 s.
+	// Election is how long a candidate waits for votes; 750 ms.
 	Election time.Duration
-	// Lease is how long a leader stays one without a majority; 500 ms.
+	// Lease is how long a leader stays one without a majority; 375 ms.
 	Lease time.Duration
 	// Commit is how long followers may stay unaware of a commit when nothing
 	// else is sent; 50 ms.
@@ -116,9 +116,9 @@ func (c Config) withDefaults() Config {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	t := &c.Timing
-	t.Heartbeat = cmp.Or(t.Heartbeat, time.Second)
-	t.Election = cmp.Or(t.Election, time.Second)
-	t.Lease = cmp.Or(t.Lease, 500*time.Millisecond)
+	t.Heartbeat = cmp.Or(t.Heartbeat, 750*time.Millisecond)
+	t.Election = cmp.Or(t.Election, 750*time.Millisecond)
+	t.Lease = cmp.Or(t.Lease, 375*time.Millisecond)
 	t.Commit = cmp.Or(t.Commit, 50*time.Millisecond)
 	t.SnapshotInterval = cmp.Or(t.SnapshotInterval, 2*time.Minute)
 	t.SnapshotThreshold = cmp.Or(t.SnapshotThreshold, 8192)

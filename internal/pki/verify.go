@@ -117,6 +117,9 @@ func onlyURI(cert *x509.Certificate) (string, error) {
 }
 
 func verifyChain(chain []*x509.Certificate, roots *x509.CertPool) error {
+	if roots == nil { // would stand for the system's
+		return errors.New("there are no trust anchors")
+	}
 	intermediates := x509.NewCertPool()
 	for _, c := range chain[1:] {
 		intermediates.AddCert(c)

@@ -277,3 +277,12 @@ func FuzzIssueLeaf(f *testing.F) {
 		}
 	})
 }
+
+func TestNoRootsTrustNobody(t *testing.T) {
+	now := time.Now()
+	a := newAuthority(t, "mesh.example", now)
+	chain := issue(t, a, mesh.HostIdentity("mesh.example", "h1"), now)
+	if _, err := VerifyPeer(tls.ConnectionState{PeerCertificates: chain}, nil, "mesh.example"); err == nil || !strings.Contains(err.Error(), "no trust anchors") {
+		t.Errorf("without roots: %v", err)
+	}
+}
