@@ -2030,6 +2030,94 @@ func (x *LocalCertificate) GetNotAfterUnix() int64 {
 	return 0
 }
 
+type ProgressRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProgressRequest) Reset() {
+	*x = ProgressRequest{}
+	mi := &file_api_v1_admin_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProgressRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProgressRequest) ProtoMessage() {}
+
+func (x *ProgressRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_v1_admin_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProgressRequest.ProtoReflect.Descriptor instead.
+func (*ProgressRequest) Descriptor() ([]byte, []int) {
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{34}
+}
+
+type ProgressReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`            // of the server that answers
+	Applied       uint64                 `protobuf:"varint,2,opt,name=applied,proto3" json:"applied,omitempty"` // the last Raft index that it has applied
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProgressReply) Reset() {
+	*x = ProgressReply{}
+	mi := &file_api_v1_admin_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProgressReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProgressReply) ProtoMessage() {}
+
+func (x *ProgressReply) ProtoReflect() protoreflect.Message {
+	mi := &file_api_v1_admin_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProgressReply.ProtoReflect.Descriptor instead.
+func (*ProgressReply) Descriptor() ([]byte, []int) {
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *ProgressReply) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ProgressReply) GetApplied() uint64 {
+	if x != nil {
+		return x.Applied
+	}
+	return 0
+}
+
 type ReadIndexRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -2038,7 +2126,7 @@ type ReadIndexRequest struct {
 
 func (x *ReadIndexRequest) Reset() {
 	*x = ReadIndexRequest{}
-	mi := &file_api_v1_admin_proto_msgTypes[34]
+	mi := &file_api_v1_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2050,7 +2138,7 @@ func (x *ReadIndexRequest) String() string {
 func (*ReadIndexRequest) ProtoMessage() {}
 
 func (x *ReadIndexRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[34]
+	mi := &file_api_v1_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2063,7 +2151,7 @@ func (x *ReadIndexRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadIndexRequest.ProtoReflect.Descriptor instead.
 func (*ReadIndexRequest) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{34}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{36}
 }
 
 type ReadIndexReply struct {
@@ -2075,7 +2163,7 @@ type ReadIndexReply struct {
 
 func (x *ReadIndexReply) Reset() {
 	*x = ReadIndexReply{}
-	mi := &file_api_v1_admin_proto_msgTypes[35]
+	mi := &file_api_v1_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2087,7 +2175,7 @@ func (x *ReadIndexReply) String() string {
 func (*ReadIndexReply) ProtoMessage() {}
 
 func (x *ReadIndexReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[35]
+	mi := &file_api_v1_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2100,7 +2188,7 @@ func (x *ReadIndexReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadIndexReply.ProtoReflect.Descriptor instead.
 func (*ReadIndexReply) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{35}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ReadIndexReply) GetIndex() uint64 {
@@ -2119,7 +2207,7 @@ type ProposeRequest struct {
 
 func (x *ProposeRequest) Reset() {
 	*x = ProposeRequest{}
-	mi := &file_api_v1_admin_proto_msgTypes[36]
+	mi := &file_api_v1_admin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2131,7 +2219,7 @@ func (x *ProposeRequest) String() string {
 func (*ProposeRequest) ProtoMessage() {}
 
 func (x *ProposeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[36]
+	mi := &file_api_v1_admin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2144,7 +2232,7 @@ func (x *ProposeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposeRequest.ProtoReflect.Descriptor instead.
 func (*ProposeRequest) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{36}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ProposeRequest) GetEntry() []byte {
@@ -2164,7 +2252,7 @@ type ProposeReply struct {
 
 func (x *ProposeReply) Reset() {
 	*x = ProposeReply{}
-	mi := &file_api_v1_admin_proto_msgTypes[37]
+	mi := &file_api_v1_admin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2176,7 +2264,7 @@ func (x *ProposeReply) String() string {
 func (*ProposeReply) ProtoMessage() {}
 
 func (x *ProposeReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[37]
+	mi := &file_api_v1_admin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2189,7 +2277,7 @@ func (x *ProposeReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposeReply.ProtoReflect.Descriptor instead.
 func (*ProposeReply) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{37}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ProposeReply) GetIndex() uint64 {
@@ -2349,7 +2437,11 @@ const file_api_v1_admin_proto_rawDesc = "" +
 	"\x04unit\x18\x05 \x01(\tR\x04unit\"T\n" +
 	"\x10LocalCertificate\x12\x1a\n" +
 	"\bidentity\x18\x01 \x01(\tR\bidentity\x12$\n" +
-	"\x0enot_after_unix\x18\x02 \x01(\x03R\fnotAfterUnix\"\x12\n" +
+	"\x0enot_after_unix\x18\x02 \x01(\x03R\fnotAfterUnix\"\x11\n" +
+	"\x0fProgressRequest\"9\n" +
+	"\rProgressReply\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
+	"\aapplied\x18\x02 \x01(\x04R\aapplied\"\x12\n" +
 	"\x10ReadIndexRequest\"&\n" +
 	"\x0eReadIndexReply\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\"&\n" +
@@ -2374,10 +2466,11 @@ const file_api_v1_admin_proto_rawDesc = "" +
 	"AddService\x12\x1b.meshd.v1.AddServiceRequest\x1a\x19.meshd.v1.AddServiceReply\x12M\n" +
 	"\rRemoveService\x12\x1e.meshd.v1.RemoveServiceRequest\x1a\x1c.meshd.v1.RemoveServiceReply\x12G\n" +
 	"\vLocalStatus\x12\x1c.meshd.v1.LocalStatusRequest\x1a\x1a.meshd.v1.LocalStatusReply\x125\n" +
-	"\x05Leave\x12\x16.meshd.v1.LeaveRequest\x1a\x14.meshd.v1.LeaveReply2\x86\x01\n" +
+	"\x05Leave\x12\x16.meshd.v1.LeaveRequest\x1a\x14.meshd.v1.LeaveReply2\xc6\x01\n" +
 	"\x04Peer\x12;\n" +
 	"\aPropose\x12\x18.meshd.v1.ProposeRequest\x1a\x16.meshd.v1.ProposeReply\x12A\n" +
-	"\tReadIndex\x12\x1a.meshd.v1.ReadIndexRequest\x1a\x18.meshd.v1.ReadIndexReplyB%Z#github.com/meshd/meshd/api/v1;apiv1b\x06proto3"
+	"\tReadIndex\x12\x1a.meshd.v1.ReadIndexRequest\x1a\x18.meshd.v1.ReadIndexReply\x12>\n" +
+	"\bProgress\x12\x19.meshd.v1.ProgressRequest\x1a\x17.meshd.v1.ProgressReplyB%Z#github.com/meshd/meshd/api/v1;apiv1b\x06proto3"
 
 var (
 	file_api_v1_admin_proto_rawDescOnce sync.Once
@@ -2391,7 +2484,7 @@ func file_api_v1_admin_proto_rawDescGZIP() []byte {
 	return file_api_v1_admin_proto_rawDescData
 }
 
-var file_api_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
+var file_api_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
 var file_api_v1_admin_proto_goTypes = []any{
 	(*StatusRequest)(nil),        // 0: meshd.v1.StatusRequest
 	(*StatusReply)(nil),          // 1: meshd.v1.StatusReply
@@ -2427,46 +2520,48 @@ var file_api_v1_admin_proto_goTypes = []any{
 	(*LocalStatusReply)(nil),     // 31: meshd.v1.LocalStatusReply
 	(*LocalService)(nil),         // 32: meshd.v1.LocalService
 	(*LocalCertificate)(nil),     // 33: meshd.v1.LocalCertificate
-	(*ReadIndexRequest)(nil),     // 34: meshd.v1.ReadIndexRequest
-	(*ReadIndexReply)(nil),       // 35: meshd.v1.ReadIndexReply
-	(*ProposeRequest)(nil),       // 36: meshd.v1.ProposeRequest
-	(*ProposeReply)(nil),         // 37: meshd.v1.ProposeReply
-	nil,                          // 38: meshd.v1.Declaration.MetaEntry
-	(*Cluster)(nil),              // 39: meshd.v1.Cluster
-	(*Node)(nil),                 // 40: meshd.v1.Node
-	(*ServiceSlice)(nil),         // 41: meshd.v1.ServiceSlice
-	(*Resource)(nil),             // 42: meshd.v1.Resource
-	(*durationpb.Duration)(nil),  // 43: google.protobuf.Duration
-	(*Token)(nil),                // 44: meshd.v1.Token
-	(Protocol)(0),                // 45: meshd.v1.Protocol
-	(Health)(0),                  // 46: meshd.v1.Health
+	(*ProgressRequest)(nil),      // 34: meshd.v1.ProgressRequest
+	(*ProgressReply)(nil),        // 35: meshd.v1.ProgressReply
+	(*ReadIndexRequest)(nil),     // 36: meshd.v1.ReadIndexRequest
+	(*ReadIndexReply)(nil),       // 37: meshd.v1.ReadIndexReply
+	(*ProposeRequest)(nil),       // 38: meshd.v1.ProposeRequest
+	(*ProposeReply)(nil),         // 39: meshd.v1.ProposeReply
+	nil,                          // 40: meshd.v1.Declaration.MetaEntry
+	(*Cluster)(nil),              // 41: meshd.v1.Cluster
+	(*Node)(nil),                 // 42: meshd.v1.Node
+	(*ServiceSlice)(nil),         // 43: meshd.v1.ServiceSlice
+	(*Resource)(nil),             // 44: meshd.v1.Resource
+	(*durationpb.Duration)(nil),  // 45: google.protobuf.Duration
+	(*Token)(nil),                // 46: meshd.v1.Token
+	(Protocol)(0),                // 47: meshd.v1.Protocol
+	(Health)(0),                  // 48: meshd.v1.Health
 }
 var file_api_v1_admin_proto_depIdxs = []int32{
-	39, // 0: meshd.v1.StatusReply.cluster:type_name -> meshd.v1.Cluster
+	41, // 0: meshd.v1.StatusReply.cluster:type_name -> meshd.v1.Cluster
 	2,  // 1: meshd.v1.StatusReply.servers:type_name -> meshd.v1.ServerStatus
 	3,  // 2: meshd.v1.StatusReply.agents:type_name -> meshd.v1.AgentStatus
 	2,  // 3: meshd.v1.MembersReply.servers:type_name -> meshd.v1.ServerStatus
-	40, // 4: meshd.v1.MembersReply.nodes:type_name -> meshd.v1.Node
-	41, // 5: meshd.v1.ListServicesReply.services:type_name -> meshd.v1.ServiceSlice
-	42, // 6: meshd.v1.ApplyRequest.resources:type_name -> meshd.v1.Resource
+	42, // 4: meshd.v1.MembersReply.nodes:type_name -> meshd.v1.Node
+	43, // 5: meshd.v1.ListServicesReply.services:type_name -> meshd.v1.ServiceSlice
+	44, // 6: meshd.v1.ApplyRequest.resources:type_name -> meshd.v1.Resource
 	10, // 7: meshd.v1.ApplyReply.problems:type_name -> meshd.v1.Problem
 	11, // 8: meshd.v1.ApplyReply.changes:type_name -> meshd.v1.Change
-	42, // 9: meshd.v1.GetResourcesReply.resources:type_name -> meshd.v1.Resource
+	44, // 9: meshd.v1.GetResourcesReply.resources:type_name -> meshd.v1.Resource
 	10, // 10: meshd.v1.DeleteReply.problems:type_name -> meshd.v1.Problem
 	11, // 11: meshd.v1.DeleteReply.change:type_name -> meshd.v1.Change
-	43, // 12: meshd.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
-	44, // 13: meshd.v1.ListTokensReply.tokens:type_name -> meshd.v1.Token
-	45, // 14: meshd.v1.Declaration.protocol:type_name -> meshd.v1.Protocol
+	45, // 12: meshd.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
+	46, // 13: meshd.v1.ListTokensReply.tokens:type_name -> meshd.v1.Token
+	47, // 14: meshd.v1.Declaration.protocol:type_name -> meshd.v1.Protocol
 	25, // 15: meshd.v1.Declaration.checks:type_name -> meshd.v1.CheckSpec
-	38, // 16: meshd.v1.Declaration.meta:type_name -> meshd.v1.Declaration.MetaEntry
-	43, // 17: meshd.v1.CheckSpec.interval:type_name -> google.protobuf.Duration
-	43, // 18: meshd.v1.CheckSpec.timeout:type_name -> google.protobuf.Duration
+	40, // 16: meshd.v1.Declaration.meta:type_name -> meshd.v1.Declaration.MetaEntry
+	45, // 17: meshd.v1.CheckSpec.interval:type_name -> google.protobuf.Duration
+	45, // 18: meshd.v1.CheckSpec.timeout:type_name -> google.protobuf.Duration
 	24, // 19: meshd.v1.AddServiceRequest.declaration:type_name -> meshd.v1.Declaration
-	45, // 20: meshd.v1.AddServiceReply.protocol:type_name -> meshd.v1.Protocol
+	47, // 20: meshd.v1.AddServiceReply.protocol:type_name -> meshd.v1.Protocol
 	32, // 21: meshd.v1.LocalStatusReply.services:type_name -> meshd.v1.LocalService
 	33, // 22: meshd.v1.LocalStatusReply.certificates:type_name -> meshd.v1.LocalCertificate
 	24, // 23: meshd.v1.LocalService.declaration:type_name -> meshd.v1.Declaration
-	46, // 24: meshd.v1.LocalService.health:type_name -> meshd.v1.Health
+	48, // 24: meshd.v1.LocalService.health:type_name -> meshd.v1.Health
 	0,  // 25: meshd.v1.Admin.Status:input_type -> meshd.v1.StatusRequest
 	4,  // 26: meshd.v1.Admin.Members:input_type -> meshd.v1.MembersRequest
 	6,  // 27: meshd.v1.Admin.ListServices:input_type -> meshd.v1.ListServicesRequest
@@ -2480,25 +2575,27 @@ var file_api_v1_admin_proto_depIdxs = []int32{
 	28, // 35: meshd.v1.Local.RemoveService:input_type -> meshd.v1.RemoveServiceRequest
 	30, // 36: meshd.v1.Local.LocalStatus:input_type -> meshd.v1.LocalStatusRequest
 	22, // 37: meshd.v1.Local.Leave:input_type -> meshd.v1.LeaveRequest
-	36, // 38: meshd.v1.Peer.Propose:input_type -> meshd.v1.ProposeRequest
-	34, // 39: meshd.v1.Peer.ReadIndex:input_type -> meshd.v1.ReadIndexRequest
-	1,  // 40: meshd.v1.Admin.Status:output_type -> meshd.v1.StatusReply
-	5,  // 41: meshd.v1.Admin.Members:output_type -> meshd.v1.MembersReply
-	7,  // 42: meshd.v1.Admin.ListServices:output_type -> meshd.v1.ListServicesReply
-	9,  // 43: meshd.v1.Admin.Apply:output_type -> meshd.v1.ApplyReply
-	13, // 44: meshd.v1.Admin.GetResources:output_type -> meshd.v1.GetResourcesReply
-	15, // 45: meshd.v1.Admin.Delete:output_type -> meshd.v1.DeleteReply
-	17, // 46: meshd.v1.Admin.CreateToken:output_type -> meshd.v1.CreateTokenReply
-	19, // 47: meshd.v1.Admin.ListTokens:output_type -> meshd.v1.ListTokensReply
-	21, // 48: meshd.v1.Admin.RevokeToken:output_type -> meshd.v1.RevokeTokenReply
-	27, // 49: meshd.v1.Local.AddService:output_type -> meshd.v1.AddServiceReply
-	29, // 50: meshd.v1.Local.RemoveService:output_type -> meshd.v1.RemoveServiceReply
-	31, // 51: meshd.v1.Local.LocalStatus:output_type -> meshd.v1.LocalStatusReply
-	23, // 52: meshd.v1.Local.Leave:output_type -> meshd.v1.LeaveReply
-	37, // 53: meshd.v1.Peer.Propose:output_type -> meshd.v1.ProposeReply
-	35, // 54: meshd.v1.Peer.ReadIndex:output_type -> meshd.v1.ReadIndexReply
-	40, // [40:55] is the sub-list for method output_type
-	25, // [25:40] is the sub-list for method input_type
+	38, // 38: meshd.v1.Peer.Propose:input_type -> meshd.v1.ProposeRequest
+	36, // 39: meshd.v1.Peer.ReadIndex:input_type -> meshd.v1.ReadIndexRequest
+	34, // 40: meshd.v1.Peer.Progress:input_type -> meshd.v1.ProgressRequest
+	1,  // 41: meshd.v1.Admin.Status:output_type -> meshd.v1.StatusReply
+	5,  // 42: meshd.v1.Admin.Members:output_type -> meshd.v1.MembersReply
+	7,  // 43: meshd.v1.Admin.ListServices:output_type -> meshd.v1.ListServicesReply
+	9,  // 44: meshd.v1.Admin.Apply:output_type -> meshd.v1.ApplyReply
+	13, // 45: meshd.v1.Admin.GetResources:output_type -> meshd.v1.GetResourcesReply
+	15, // 46: meshd.v1.Admin.Delete:output_type -> meshd.v1.DeleteReply
+	17, // 47: meshd.v1.Admin.CreateToken:output_type -> meshd.v1.CreateTokenReply
+	19, // 48: meshd.v1.Admin.ListTokens:output_type -> meshd.v1.ListTokensReply
+	21, // 49: meshd.v1.Admin.RevokeToken:output_type -> meshd.v1.RevokeTokenReply
+	27, // 50: meshd.v1.Local.AddService:output_type -> meshd.v1.AddServiceReply
+	29, // 51: meshd.v1.Local.RemoveService:output_type -> meshd.v1.RemoveServiceReply
+	31, // 52: meshd.v1.Local.LocalStatus:output_type -> meshd.v1.LocalStatusReply
+	23, // 53: meshd.v1.Local.Leave:output_type -> meshd.v1.LeaveReply
+	39, // 54: meshd.v1.Peer.Propose:output_type -> meshd.v1.ProposeReply
+	37, // 55: meshd.v1.Peer.ReadIndex:output_type -> meshd.v1.ReadIndexReply
+	35, // 56: meshd.v1.Peer.Progress:output_type -> meshd.v1.ProgressReply
+	41, // [41:57] is the sub-list for method output_type
+	25, // [25:41] is the sub-list for method input_type
 	25, // [25:25] is the sub-list for extension type_name
 	25, // [25:25] is the sub-list for extension extendee
 	0,  // [0:25] is the sub-list for field type_name
@@ -2523,7 +2620,7 @@ func file_api_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_v1_admin_proto_rawDesc), len(file_api_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   39,
+			NumMessages:   41,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

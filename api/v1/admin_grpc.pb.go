@@ -659,6 +659,7 @@ var Local_ServiceDesc = grpc.ServiceDesc{
 const (
 	Peer_Propose_FullMethodName   = "/meshd.v1.Peer/Propose"
 	Peer_ReadIndex_FullMethodName = "/meshd.v1.Peer/ReadIndex"
+	Peer_Progress_FullMethodName  = "/meshd.v1.Peer/Progress"
 )
 
 // PeerClient is the client API for Peer service.
@@ -673,6 +674,9 @@ type PeerClient interface {
 	// ReadIndex asks the leader, which makes sure that it is one, how far the
 	// state must have come to show every acknowledged write.
 	ReadIndex(ctx context.Context, in *ReadIndexRequest, opts ...grpc.CallOption) (*ReadIndexReply, error)
+	// Progress asks any server who it is and how far it has come, which shows
+	// that it answers at the address it declared and that Raft reaches it.
+	Progress(ctx context.Context, in *ProgressRequest, opts ...grpc.CallOption) (*ProgressReply, error)
 }
 
 type peerClient struct {
@@ -703,6 +707,16 @@ func (c *peerClient) ReadIndex(ctx context.Context, in *ReadIndexRequest, opts .
 	return out, nil
 }
 
+func (c *peerClient) Progress(ctx context.Context, in *ProgressRequest, opts ...grpc.CallOption) (*ProgressReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ProgressReply)
+	err := c.cc.Invoke(ctx, Peer_Progress_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // PeerServer is the server API for Peer service.
 // All implementations must embed UnimplementedPeerServer
 // for forward compatibility.
@@ -715,6 +729,9 @@ type PeerServer interface {
 	// ReadIndex asks the leader, which makes sure that it is one, how far the
 	// state must have come to show every acknowledged write.
 	ReadIndex(context.Context, *ReadIndexRequest) (*ReadIndexReply, error)
+	// Progress asks any server who it is and how far it has come, which shows
+	// that it answers at the address it declared and that Raft reaches it.
+	Progress(context.Context, *ProgressRequest) (*ProgressReply, error)
 	mustEmbedUnimplementedPeerServer()
 }
 
@@ -730,6 +747,9 @@ func (UnimplementedPeerServer) Propose(context.Context, *ProposeRequest) (*Propo
 }
 func (UnimplementedPeerServer) ReadIndex(context.Context, *ReadIndexRequest) (*ReadIndexReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method ReadIndex not implemented")
+}
+func (UnimplementedPeerServer) Progress(context.Context, *ProgressRequest) (*ProgressReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Progress not implemented")
 }
 func (UnimplementedPeerServer) mustEmbedUnimplementedPeerServer() {}
 func (UnimplementedPeerServer) testEmbeddedByValue()              {}
@@ -788,6 +808,24 @@ func _Peer_ReadIndex_Handler(srv interface{}, ctx context.Context, dec func(inte
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Peer_Progress_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ProgressRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PeerServer).Progress(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Peer_Progress_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PeerServer).Progress(ctx, req.(*ProgressRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Peer_ServiceDesc is the grpc.ServiceDesc for Peer service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -802,6 +840,10 @@ var Peer_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ReadIndex",
 			Handler:    _Peer_ReadIndex_Handler,
+		},
+		{
+			MethodName: "Progress",
+			Handler:    _Peer_Progress_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -892,8 +892,10 @@ func (x *Welcome) GetServers() []string {
 type RegistrationsResult struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Sequence uint64                 `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
-	// Set when refused: which instance and why.
-	Error         string `protobuf:"bytes,2,opt,name=error,proto3" json:"error,omitempty"`
+	// Set when instances were refused: which, and why. The others are in force.
+	Error string `protobuf:"bytes,2,opt,name=error,proto3" json:"error,omitempty"`
+	// The refused instances one by one; none when an error concerns all of them.
+	Refused       []*RefusedInstance `protobuf:"bytes,3,rep,name=refused,proto3" json:"refused,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -942,6 +944,65 @@ func (x *RegistrationsResult) GetError() string {
 	return ""
 }
 
+func (x *RegistrationsResult) GetRefused() []*RefusedInstance {
+	if x != nil {
+		return x.Refused
+	}
+	return nil
+}
+
+type RefusedInstance struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RefusedInstance) Reset() {
+	*x = RefusedInstance{}
+	mi := &file_api_v1_control_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RefusedInstance) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RefusedInstance) ProtoMessage() {}
+
+func (x *RefusedInstance) ProtoReflect() protoreflect.Message {
+	mi := &file_api_v1_control_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RefusedInstance.ProtoReflect.Descriptor instead.
+func (*RefusedInstance) Descriptor() ([]byte, []int) {
+	return file_api_v1_control_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *RefusedInstance) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *RefusedInstance) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 // SliceUpdate carries an agent's slice from one version to the next, or all of
 // it when snapshot is set.
 type SliceUpdate struct {
@@ -960,7 +1021,7 @@ type SliceUpdate struct {
 
 func (x *SliceUpdate) Reset() {
 	*x = SliceUpdate{}
-	mi := &file_api_v1_control_proto_msgTypes[13]
+	mi := &file_api_v1_control_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -972,7 +1033,7 @@ func (x *SliceUpdate) String() string {
 func (*SliceUpdate) ProtoMessage() {}
 
 func (x *SliceUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_control_proto_msgTypes[13]
+	mi := &file_api_v1_control_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -985,7 +1046,7 @@ func (x *SliceUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SliceUpdate.ProtoReflect.Descriptor instead.
 func (*SliceUpdate) Descriptor() ([]byte, []int) {
-	return file_api_v1_control_proto_rawDescGZIP(), []int{13}
+	return file_api_v1_control_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *SliceUpdate) GetVersion() uint64 {
@@ -1059,7 +1120,7 @@ type ServiceSlice struct {
 
 func (x *ServiceSlice) Reset() {
 	*x = ServiceSlice{}
-	mi := &file_api_v1_control_proto_msgTypes[14]
+	mi := &file_api_v1_control_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1071,7 +1132,7 @@ func (x *ServiceSlice) String() string {
 func (*ServiceSlice) ProtoMessage() {}
 
 func (x *ServiceSlice) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_control_proto_msgTypes[14]
+	mi := &file_api_v1_control_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1084,7 +1145,7 @@ func (x *ServiceSlice) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServiceSlice.ProtoReflect.Descriptor instead.
 func (*ServiceSlice) Descriptor() ([]byte, []int) {
-	return file_api_v1_control_proto_rawDescGZIP(), []int{14}
+	return file_api_v1_control_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ServiceSlice) GetName() string {
@@ -1150,7 +1211,7 @@ type Endpoint struct {
 
 func (x *Endpoint) Reset() {
 	*x = Endpoint{}
-	mi := &file_api_v1_control_proto_msgTypes[15]
+	mi := &file_api_v1_control_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1162,7 +1223,7 @@ func (x *Endpoint) String() string {
 func (*Endpoint) ProtoMessage() {}
 
 func (x *Endpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_control_proto_msgTypes[15]
+	mi := &file_api_v1_control_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1175,7 +1236,7 @@ func (x *Endpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Endpoint.ProtoReflect.Descriptor instead.
 func (*Endpoint) Descriptor() ([]byte, []int) {
-	return file_api_v1_control_proto_rawDescGZIP(), []int{15}
+	return file_api_v1_control_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Endpoint) GetNode() string {
@@ -1272,7 +1333,7 @@ type SignRequest struct {
 
 func (x *SignRequest) Reset() {
 	*x = SignRequest{}
-	mi := &file_api_v1_control_proto_msgTypes[16]
+	mi := &file_api_v1_control_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1284,7 +1345,7 @@ func (x *SignRequest) String() string {
 func (*SignRequest) ProtoMessage() {}
 
 func (x *SignRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_control_proto_msgTypes[16]
+	mi := &file_api_v1_control_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1297,7 +1358,7 @@ func (x *SignRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignRequest.ProtoReflect.Descriptor instead.
 func (*SignRequest) Descriptor() ([]byte, []int) {
-	return file_api_v1_control_proto_rawDescGZIP(), []int{16}
+	return file_api_v1_control_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *SignRequest) GetRequests() []*CertificateRequest {
@@ -1318,7 +1379,7 @@ type CertificateRequest struct {
 
 func (x *CertificateRequest) Reset() {
 	*x = CertificateRequest{}
-	mi := &file_api_v1_control_proto_msgTypes[17]
+	mi := &file_api_v1_control_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1330,7 +1391,7 @@ func (x *CertificateRequest) String() string {
 func (*CertificateRequest) ProtoMessage() {}
 
 func (x *CertificateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_control_proto_msgTypes[17]
+	mi := &file_api_v1_control_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1343,7 +1404,7 @@ func (x *CertificateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CertificateRequest.ProtoReflect.Descriptor instead.
 func (*CertificateRequest) Descriptor() ([]byte, []int) {
-	return file_api_v1_control_proto_rawDescGZIP(), []int{17}
+	return file_api_v1_control_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *CertificateRequest) GetService() string {
@@ -1369,7 +1430,7 @@ type SignReply struct {
 
 func (x *SignReply) Reset() {
 	*x = SignReply{}
-	mi := &file_api_v1_control_proto_msgTypes[18]
+	mi := &file_api_v1_control_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1381,7 +1442,7 @@ func (x *SignReply) String() string {
 func (*SignReply) ProtoMessage() {}
 
 func (x *SignReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_control_proto_msgTypes[18]
+	mi := &file_api_v1_control_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1394,7 +1455,7 @@ func (x *SignReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignReply.ProtoReflect.Descriptor instead.
 func (*SignReply) Descriptor() ([]byte, []int) {
-	return file_api_v1_control_proto_rawDescGZIP(), []int{18}
+	return file_api_v1_control_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *SignReply) GetCertificates() []*Certificate {
@@ -1414,7 +1475,7 @@ type Certificate struct {
 
 func (x *Certificate) Reset() {
 	*x = Certificate{}
-	mi := &file_api_v1_control_proto_msgTypes[19]
+	mi := &file_api_v1_control_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1426,7 +1487,7 @@ func (x *Certificate) String() string {
 func (*Certificate) ProtoMessage() {}
 
 func (x *Certificate) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_control_proto_msgTypes[19]
+	mi := &file_api_v1_control_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1439,7 +1500,7 @@ func (x *Certificate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Certificate.ProtoReflect.Descriptor instead.
 func (*Certificate) Descriptor() ([]byte, []int) {
-	return file_api_v1_control_proto_rawDescGZIP(), []int{19}
+	return file_api_v1_control_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Certificate) GetChain() [][]byte {
@@ -1520,10 +1581,14 @@ const file_api_v1_control_proto_rawDesc = "" +
 	"\amessage\";\n" +
 	"\aWelcome\x12\x16\n" +
 	"\x06server\x18\x01 \x01(\tR\x06server\x12\x18\n" +
-	"\aservers\x18\x02 \x03(\tR\aservers\"G\n" +
+	"\aservers\x18\x02 \x03(\tR\aservers\"|\n" +
 	"\x13RegistrationsResult\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12\x14\n" +
-	"\x05error\x18\x02 \x01(\tR\x05error\"\xa7\x02\n" +
+	"\x05error\x18\x02 \x01(\tR\x05error\x123\n" +
+	"\arefused\x18\x03 \x03(\v2\x19.meshd.v1.RefusedInstanceR\arefused\"9\n" +
+	"\x0fRefusedInstance\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"\xa7\x02\n" +
 	"\vSliceUpdate\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x12\x1a\n" +
 	"\bsnapshot\x18\x02 \x01(\bR\bsnapshot\x122\n" +
@@ -1586,7 +1651,7 @@ func file_api_v1_control_proto_rawDescGZIP() []byte {
 	return file_api_v1_control_proto_rawDescData
 }
 
-var file_api_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_api_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_api_v1_control_proto_goTypes = []any{
 	(*JoinRequest)(nil),         // 0: meshd.v1.JoinRequest
 	(*ServerJoin)(nil),          // 1: meshd.v1.ServerJoin
@@ -1601,22 +1666,23 @@ var file_api_v1_control_proto_goTypes = []any{
 	(*ServerMessage)(nil),       // 10: meshd.v1.ServerMessage
 	(*Welcome)(nil),             // 11: meshd.v1.Welcome
 	(*RegistrationsResult)(nil), // 12: meshd.v1.RegistrationsResult
-	(*SliceUpdate)(nil),         // 13: meshd.v1.SliceUpdate
-	(*ServiceSlice)(nil),        // 14: meshd.v1.ServiceSlice
-	(*Endpoint)(nil),            // 15: meshd.v1.Endpoint
-	(*SignRequest)(nil),         // 16: meshd.v1.SignRequest
-	(*CertificateRequest)(nil),  // 17: meshd.v1.CertificateRequest
-	(*SignReply)(nil),           // 18: meshd.v1.SignReply
-	(*Certificate)(nil),         // 19: meshd.v1.Certificate
-	nil,                         // 20: meshd.v1.Endpoint.MetaEntry
-	(*Instance)(nil),            // 21: meshd.v1.Instance
-	(*Node)(nil),                // 22: meshd.v1.Node
-	(*Mesh)(nil),                // 23: meshd.v1.Mesh
-	(*Service)(nil),             // 24: meshd.v1.Service
-	(*Resource)(nil),            // 25: meshd.v1.Resource
-	(Protocol)(0),               // 26: meshd.v1.Protocol
-	(Health)(0),                 // 27: meshd.v1.Health
-	(NodeState)(0),              // 28: meshd.v1.NodeState
+	(*RefusedInstance)(nil),     // 13: meshd.v1.RefusedInstance
+	(*SliceUpdate)(nil),         // 14: meshd.v1.SliceUpdate
+	(*ServiceSlice)(nil),        // 15: meshd.v1.ServiceSlice
+	(*Endpoint)(nil),            // 16: meshd.v1.Endpoint
+	(*SignRequest)(nil),         // 17: meshd.v1.SignRequest
+	(*CertificateRequest)(nil),  // 18: meshd.v1.CertificateRequest
+	(*SignReply)(nil),           // 19: meshd.v1.SignReply
+	(*Certificate)(nil),         // 20: meshd.v1.Certificate
+	nil,                         // 21: meshd.v1.Endpoint.MetaEntry
+	(*Instance)(nil),            // 22: meshd.v1.Instance
+	(*Node)(nil),                // 23: meshd.v1.Node
+	(*Mesh)(nil),                // 24: meshd.v1.Mesh
+	(*Service)(nil),             // 25: meshd.v1.Service
+	(*Resource)(nil),            // 26: meshd.v1.Resource
+	(Protocol)(0),               // 27: meshd.v1.Protocol
+	(Health)(0),                 // 28: meshd.v1.Health
+	(NodeState)(0),              // 29: meshd.v1.NodeState
 }
 var file_api_v1_control_proto_depIdxs = []int32{
 	1,  // 0: meshd.v1.JoinRequest.server:type_name -> meshd.v1.ServerJoin
@@ -1626,35 +1692,36 @@ var file_api_v1_control_proto_depIdxs = []int32{
 	8,  // 4: meshd.v1.AgentMessage.registrations:type_name -> meshd.v1.Registrations
 	9,  // 5: meshd.v1.AgentMessage.ack:type_name -> meshd.v1.Ack
 	7,  // 6: meshd.v1.AgentMessage.goodbye:type_name -> meshd.v1.Goodbye
-	21, // 7: meshd.v1.Registrations.instances:type_name -> meshd.v1.Instance
+	22, // 7: meshd.v1.Registrations.instances:type_name -> meshd.v1.Instance
 	11, // 8: meshd.v1.ServerMessage.welcome:type_name -> meshd.v1.Welcome
-	13, // 9: meshd.v1.ServerMessage.slice:type_name -> meshd.v1.SliceUpdate
+	14, // 9: meshd.v1.ServerMessage.slice:type_name -> meshd.v1.SliceUpdate
 	12, // 10: meshd.v1.ServerMessage.registrations:type_name -> meshd.v1.RegistrationsResult
 	6,  // 11: meshd.v1.ServerMessage.heartbeat:type_name -> meshd.v1.Heartbeat
-	14, // 12: meshd.v1.SliceUpdate.services:type_name -> meshd.v1.ServiceSlice
-	22, // 13: meshd.v1.SliceUpdate.nodes:type_name -> meshd.v1.Node
-	23, // 14: meshd.v1.SliceUpdate.mesh:type_name -> meshd.v1.Mesh
-	24, // 15: meshd.v1.ServiceSlice.config:type_name -> meshd.v1.Service
-	25, // 16: meshd.v1.ServiceSlice.routes:type_name -> meshd.v1.Resource
-	25, // 17: meshd.v1.ServiceSlice.policies:type_name -> meshd.v1.Resource
-	15, // 18: meshd.v1.ServiceSlice.endpoints:type_name -> meshd.v1.Endpoint
-	26, // 19: meshd.v1.Endpoint.protocol:type_name -> meshd.v1.Protocol
-	20, // 20: meshd.v1.Endpoint.meta:type_name -> meshd.v1.Endpoint.MetaEntry
-	27, // 21: meshd.v1.Endpoint.health:type_name -> meshd.v1.Health
-	28, // 22: meshd.v1.Endpoint.node_state:type_name -> meshd.v1.NodeState
-	17, // 23: meshd.v1.SignRequest.requests:type_name -> meshd.v1.CertificateRequest
-	19, // 24: meshd.v1.SignReply.certificates:type_name -> meshd.v1.Certificate
-	0,  // 25: meshd.v1.Enroll.Join:input_type -> meshd.v1.JoinRequest
-	4,  // 26: meshd.v1.Control.Connect:input_type -> meshd.v1.AgentMessage
-	16, // 27: meshd.v1.Control.Sign:input_type -> meshd.v1.SignRequest
-	2,  // 28: meshd.v1.Enroll.Join:output_type -> meshd.v1.JoinReply
-	10, // 29: meshd.v1.Control.Connect:output_type -> meshd.v1.ServerMessage
-	18, // 30: meshd.v1.Control.Sign:output_type -> meshd.v1.SignReply
-	28, // [28:31] is the sub-list for method output_type
-	25, // [25:28] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	13, // 12: meshd.v1.RegistrationsResult.refused:type_name -> meshd.v1.RefusedInstance
+	15, // 13: meshd.v1.SliceUpdate.services:type_name -> meshd.v1.ServiceSlice
+	23, // 14: meshd.v1.SliceUpdate.nodes:type_name -> meshd.v1.Node
+	24, // 15: meshd.v1.SliceUpdate.mesh:type_name -> meshd.v1.Mesh
+	25, // 16: meshd.v1.ServiceSlice.config:type_name -> meshd.v1.Service
+	26, // 17: meshd.v1.ServiceSlice.routes:type_name -> meshd.v1.Resource
+	26, // 18: meshd.v1.ServiceSlice.policies:type_name -> meshd.v1.Resource
+	16, // 19: meshd.v1.ServiceSlice.endpoints:type_name -> meshd.v1.Endpoint
+	27, // 20: meshd.v1.Endpoint.protocol:type_name -> meshd.v1.Protocol
+	21, // 21: meshd.v1.Endpoint.meta:type_name -> meshd.v1.Endpoint.MetaEntry
+	28, // 22: meshd.v1.Endpoint.health:type_name -> meshd.v1.Health
+	29, // 23: meshd.v1.Endpoint.node_state:type_name -> meshd.v1.NodeState
+	18, // 24: meshd.v1.SignRequest.requests:type_name -> meshd.v1.CertificateRequest
+	20, // 25: meshd.v1.SignReply.certificates:type_name -> meshd.v1.Certificate
+	0,  // 26: meshd.v1.Enroll.Join:input_type -> meshd.v1.JoinRequest
+	4,  // 27: meshd.v1.Control.Connect:input_type -> meshd.v1.AgentMessage
+	17, // 28: meshd.v1.Control.Sign:input_type -> meshd.v1.SignRequest
+	2,  // 29: meshd.v1.Enroll.Join:output_type -> meshd.v1.JoinReply
+	10, // 30: meshd.v1.Control.Connect:output_type -> meshd.v1.ServerMessage
+	19, // 31: meshd.v1.Control.Sign:output_type -> meshd.v1.SignReply
+	29, // [29:32] is the sub-list for method output_type
+	26, // [26:29] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_api_v1_control_proto_init() }
@@ -1683,7 +1750,7 @@ func file_api_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_v1_control_proto_rawDesc), len(file_api_v1_control_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   21,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -510,10 +510,13 @@ func (x *RemoveNode) GetNodeId() string {
 
 // Changes the instances of one node, all or none.
 type SetInstances struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	NodeId        string                 `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
-	Put           []*v1.Instance         `protobuf:"bytes,2,rep,name=put,proto3" json:"put,omitempty"`
-	Remove        []string               `protobuf:"bytes,3,rep,name=remove,proto3" json:"remove,omitempty"` // by id
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	NodeId string                 `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	Put    []*v1.Instance         `protobuf:"bytes,2,rep,name=put,proto3" json:"put,omitempty"`
+	Remove []string               `protobuf:"bytes,3,rep,name=remove,proto3" json:"remove,omitempty"` // by id
+	// Of the lease under which the change was worked out, refused when the node
+	// has another; 0 is not checked.
+	Epoch         uint64 `protobuf:"varint,4,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -567,6 +570,13 @@ func (x *SetInstances) GetRemove() []string {
 		return x.Remove
 	}
 	return nil
+}
+
+func (x *SetInstances) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
 }
 
 // Changes resources, all or none.
@@ -926,11 +936,12 @@ const file_store_command_command_proto_rawDesc = "" +
 	"\x05state\x18\x03 \x01(\x0e2\x13.meshd.v1.NodeStateR\x05state\"%\n" +
 	"\n" +
 	"RemoveNode\x12\x17\n" +
-	"\anode_id\x18\x01 \x01(\tR\x06nodeId\"e\n" +
+	"\anode_id\x18\x01 \x01(\tR\x06nodeId\"{\n" +
 	"\fSetInstances\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12$\n" +
 	"\x03put\x18\x02 \x03(\v2\x12.meshd.v1.InstanceR\x03put\x12\x16\n" +
-	"\x06remove\x18\x03 \x03(\tR\x06remove\"k\n" +
+	"\x06remove\x18\x03 \x03(\tR\x06remove\x12\x14\n" +
+	"\x05epoch\x18\x04 \x01(\x04R\x05epoch\"k\n" +
 	"\fSetResources\x12$\n" +
 	"\x03put\x18\x01 \x03(\v2\x12.meshd.v1.ResourceR\x03put\x125\n" +
 	"\x06remove\x18\x02 \x03(\v2\x1d.meshd.command.v1.ResourceKeyR\x06remove\"5\n" +

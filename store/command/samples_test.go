@@ -24,6 +24,7 @@ func samples() map[string]proto.Message {
 		"EndLease.v1":     &EndLease{NodeId: "n1", Epoch: 7, State: apiv1.NodeState_NODE_STATE_LOST},
 		"RemoveNode.v1":   &RemoveNode{NodeId: "n1"},
 		"SetInstances.v1": &SetInstances{NodeId: "n1", Put: []*apiv1.Instance{sampleInstance()}, Remove: []string{"old"}},
+		"SetInstances.v2": &SetInstances{NodeId: "n1", Put: []*apiv1.Instance{sampleInstance()}, Epoch: 3},
 		"SetResources.v1": sampleResources(),
 		"PutToken.v1":     &PutToken{Token: sampleToken()},
 		"RemoveToken.v1":  &RemoveToken{Id: "t1"},
