@@ -30,11 +30,11 @@ type exchange struct {
 	deadline  time.Time // of all of it; zero is none
 	tryEnd    time.Time // of the first byte of an answer to this try
 	fresh     bool      // the next try needs a connection that has carried none
-	answered  bool      // something has gone to the caller
+	answered  bool      // an answer has begun to go to the caller
 	continued bool      // the caller was told to send the body
 	keep      bool      // the caller's connection goes on
 	lingers   bool      // it ends while the caller may still be sending
-	interims  int
+	interims  int // responses before the answer that the caller was sent
 	written   int64 // bytes of the response's body
 	record    observe.Record
 }
@@ -161,8 +161,10 @@ func (x *exchange) try() *failure {
 }
 
 // again begins another try after a failure, if that is of use and harmless.
+// What the caller was sent before an answer is of the instance that was to give
+// it, and of no other.
 func (x *exchange) again(f *failure) (again bool, problem *observe.Problem) {
-	if f.cause == "" || x.answered || expired(x.deadline) || x.body.lost {
+	if f.cause == "" || x.answered || x.interims > 0 || expired(x.deadline) || x.body.lost {
 		return false, nil
 	}
 	x.fresh = f.cause == dispatch.Stale

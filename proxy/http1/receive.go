@@ -79,7 +79,6 @@ func (x *exchange) interim() error {
 		return nil
 	}
 	x.interims++
-	x.answered = true
 	x.continued = x.continued || x.response.Status == 100
 	x.out = x.response.Append(x.out, codec.Back{FromApplication: x.call.Peer.Application()})
 	return x.flush()
@@ -98,7 +97,7 @@ func (x *exchange) judge() *failure {
 	x.record.Code = said
 	x.call.Answered(r.Status, said, retryAfter(r))
 	cause := x.cause(said)
-	if !x.call.Retries(cause, r.Status) {
+	if x.interims > 0 || !x.call.Retries(cause, r.Status) {
 		return nil
 	}
 	x.attend.stop(x)

@@ -1,0 +1,52 @@
+package proxy
+
+import (
+	"net"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/meshd/meshd/proxy/plan"
+)
+
+// anyError retries whatever status says that a call has failed.
+var anyError = []plan.StatusRange{{From: 500, To: 599}}
+
+// A response before the answer does not take the place of one.
+func TestAnswerFollowsInterimResponses(t *testing.T) {
+	const hints, failure = "HTTP/1.1 103 Early Hints\nLink: </a>\n\n", "HTTP/1.1 503 x\nContent-Length: 4\n\nmine"
+	f := func(what, request, response string, interim, status int, code string) {
+		t.Helper()
+		t.Run(what, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				m := newMesh(t, 2)
+				m.service.Default.Retry.Statuses = anyError
+				m.apply()
+				var calls atomic.Int32
+				answer := script(response)
+				m.serve(m.far(), func(c net.Conn) { calls.Add(1); answer(c) })
+				c := m.dial().send(request)
+				method, _, _ := strings.Cut(request, " ")
+				if r := c.receive(method); r.StatusCode != interim {
+					t.Fatalf("got %d at first", r.StatusCode)
+				}
+				if strings.Contains(request, "Expect") {
+					c.send("hello")
+				}
+				r := c.receive(method)
+				if r.StatusCode != status || r.Header.Get("Meshd-Error") != code || code == "" && r.body != "mine" {
+					t.Errorf("got %d %q %q", r.StatusCode, r.Header.Get("Meshd-Error"), r.body)
+				}
+				if n := calls.Load(); n != 1 {
+					t.Errorf("the application was called %d times", n)
+				}
+			})
+		})
+	}
+	const expects = " / HTTP/1.1\nHost: orders\nExpect: 100-continue\nContent-Length: 5\n\n"
+	f("a status that is retried", get, hints+failure, 103, 503, "")
+	f("the application hangs up", get, hints, 103, 502, "reset")
+	f("the response is garbage", get, hints+"HTTP/2 200\n\n", 103, 502, "bad-response")
+	f("it hangs up, POST", "POST"+expects, "HTTP/1.1 100 Continue\n\n", 100, 502, "reset")
+	f("it hangs up, PUT", "PUT"+expects, "HTTP/1.1 100 Continue\n\n", 100, 502, "reset")
+}
