@@ -7,11 +7,13 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
 
+	"github.com/meshd/meshd/internal/config"
 	"github.com/meshd/meshd/internal/dev"
 	"github.com/meshd/meshd/internal/telemetry"
 )
@@ -32,8 +34,8 @@ func devCommand() *cli.Command {
 		Flags: []cli.Flag{
 			&cli.IntFlag{Name: "agents", Usage: "run `N` hosts", Value: 2},
 			&cli.StringFlag{Name: "data", Usage: "keep the state in `DIR`"},
-			&cli.StringFlag{Name: "http", Usage: "`ADDRESS` of the first host's metrics and health", Value: "127.0.0.1:8500"},
-			&cli.StringFlag{Name: "dns", Usage: "`ADDRESS` of the first host's DNS", Value: "127.0.0.1:8600"},
+			&cli.StringFlag{Name: "http", Usage: "`ADDRESS` of the first host's metrics and health", DefaultText: config.DefaultAgent().HTTP},
+			&cli.StringFlag{Name: "dns", Usage: "`ADDRESS` of the first host's DNS", DefaultText: config.DefaultAgent().DNS},
 			&cli.StringFlag{Name: "node", Usage: "name the hosts `PREFIX`-1, PREFIX-2 and so on", Value: "dev"},
 			&cli.StringFlag{Name: "log-level", Usage: "log from `LEVEL` on: debug, info, warn, error (default: warn, with --demo error)"},
 			&cli.BoolFlag{Name: "demo", Usage: "run services and show what the mesh does for them"},
@@ -62,7 +64,7 @@ func devAction(c *cli.Context) error {
 		o.Agents = max(o.Agents, dev.DemoAgents)
 	}
 	if o.Dir == "" {
-		if o.Dir, err = os.MkdirTemp("", "meshd-dev-"); err != nil {
+		if o.Dir, err = dev.TempDir(); err != nil {
 			return &failure{what: "no place for the mesh's state", cause: err, next: "name one: meshd dev --data DIR"}
 		}
 		defer os.RemoveAll(o.Dir)
@@ -86,7 +88,7 @@ func runDev(c *cli.Context, o dev.Options) error {
 	begin := time.Now()
 	m, err := dev.Start(c.Context, o)
 	if err != nil {
-		return &failure{what: "the mesh cannot start", cause: err, next: "a port may be taken: choose others with --http and --dns"}
+		return devFailure(err)
 	}
 	defer m.Stop()
 	describeDev(c.App.Writer, o, m, time.Since(begin))
@@ -99,6 +101,14 @@ func runDev(c *cli.Context, o dev.Options) error {
 	fmt.Fprintln(c.App.Writer, "\nThe mesh runs until Ctrl-C.")
 	<-c.Context.Done()
 	return nil
+}
+
+func devFailure(err error) error {
+	f := &failure{what: "the mesh cannot start", cause: err}
+	if errors.Is(err, syscall.EADDRINUSE) {
+		f.next = "stop what uses the address, such as another meshd dev, or choose others with --http, --dns and --data"
+	}
+	return f
 }
 
 func describeDev(w io.Writer, o dev.Options, m *dev.Mesh, took time.Duration) {

@@ -151,7 +151,7 @@ func printAdded(c *cli.Context, d *apiv1.Declaration, reply *apiv1.AddServiceRep
 	t := &table{}
 	t.row("service", fmt.Sprintf("%s, port %d, %s", d.Name, d.Port, protocolWord(reply.Protocol)))
 	t.row("called as", calledAs(d, reply))
-	t.row("unit", orElse(reply.Unit, "none yet: found when something listens on the port"))
+	t.row("unit", orElse(reply.Unit, "none found"))
 	for _, warning := range reply.Warnings {
 		t.row("warning", warning)
 	}

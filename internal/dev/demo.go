@@ -16,7 +16,7 @@ import (
 const DemoAgents = 4
 
 // slowness is what the second instance of orders adds to each answer.
-const slowness = 25 * time.Millisecond
+const slowness = 100 * time.Millisecond
 
 // A Shop is the services of the demo: web calls orders, which runs on two
 // hosts, and orders calls the ledger.

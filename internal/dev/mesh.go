@@ -3,6 +3,7 @@
 package dev
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,8 +30,8 @@ type Options struct {
 	Agents int
 	// Prefix names the hosts: PREFIX-1, PREFIX-2 and so on.
 	Prefix string
-	// HTTP and DNS are the addresses of the first host's agent; those of the
-	// others are chosen.
+	// HTTP and DNS are the addresses of the first host's agent; empty means what
+	// it had before, else the usual ones. Those of the others are chosen.
 	HTTP, DNS string
 	Logger    *slog.Logger
 }
@@ -206,8 +207,12 @@ func (m *Mesh) configureHost(ctx context.Context, o Options, i int, name string)
 		return file, err
 	}
 	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+		if i == 0 {
+			file.HTTP, file.DNS = cmp.Or(o.HTTP, file.HTTP), cmp.Or(o.DNS, file.DNS)
+		}
 		return file, err
 	}
+	usual := file
 	ports, err := freePorts(3)
 	if err != nil {
 		return file, err
@@ -217,7 +222,7 @@ func (m *Mesh) configureHost(ctx context.Context, o Options, i int, name string)
 	file.Advertise, file.Inbound = "127.0.0.1", ports[0]
 	file.DNS, file.HTTP = ports[1], ports[2]
 	if i == 0 {
-		file.DNS, file.HTTP = o.DNS, o.HTTP
+		file.HTTP, file.DNS = cmp.Or(o.HTTP, usual.HTTP), cmp.Or(o.DNS, usual.DNS)
 	}
 	if err := os.MkdirAll(file.ServicesDir, 0o700); err != nil {
 		return file, fmt.Errorf("making the host's folder: %w", err)
