@@ -178,7 +178,7 @@ func TestRetryByStatus(t *testing.T) {
 		})
 		body := strings.Repeat("x", 60_000)
 		for range 20 {
-			if r := m.roundTrip(fmt.Sprintf("POST / HTTP/1.1\nHost: orders\nContent-Length: %d\n\n%s", len(body), body)); r.StatusCode != 200 || r.body != body {
+			if r := m.roundTrip(fmt.Sprintf("PUT / HTTP/1.1\nHost: orders\nContent-Length: %d\n\n%s", len(body), body)); r.StatusCode != 200 || r.body != body {
 				t.Fatalf("got %d, %d bytes", r.StatusCode, len(r.body))
 			}
 		}
@@ -205,7 +205,7 @@ func TestLargeBodiesAreNotRetried(t *testing.T) {
 		})
 		for size, want := range map[int]int32{64 << 10: 2, 64<<10 + 1: 1} {
 			calls.Store(0)
-			r := m.roundTrip(fmt.Sprintf("POST / HTTP/1.1\nHost: orders\nContent-Length: %d\n\n%s", size, strings.Repeat("x", size)))
+			r := m.roundTrip(fmt.Sprintf("PUT / HTTP/1.1\nHost: orders\nContent-Length: %d\n\n%s", size, strings.Repeat("x", size)))
 			if r.StatusCode != 503 || r.body != "mine" || calls.Load() != want {
 				t.Errorf("%d bytes: got %d %q after %d calls", size, r.StatusCode, r.body, calls.Load())
 			}

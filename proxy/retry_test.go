@@ -1,7 +1,11 @@
 package proxy
 
 import (
+	"bufio"
+	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -49,4 +53,47 @@ func TestAnswerFollowsInterimResponses(t *testing.T) {
 	f("the response is garbage", get, hints+"HTTP/2 200\n\n", 103, 502, "bad-response")
 	f("it hangs up, POST", "POST"+expects, "HTTP/1.1 100 Continue\n\n", 100, 502, "reset")
 	f("it hangs up, PUT", "PUT"+expects, "HTTP/1.1 100 Continue\n\n", 100, 502, "reset")
+}
+
+// What is retried by status is what the application itself has said, and only
+// for methods that may be repeated.
+func TestWhatMayBeMadeTwice(t *testing.T) {
+	f := func(method, response string, local bool, status int, code string, twice bool) {
+		t.Helper()
+		t.Run(fmt.Sprintf("%s %.12s local %v", method, response, local), func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				m := newMesh(t, 2)
+				m.service.Default.Retry.Statuses = anyError
+				m.service.Default.Retry.Reset = false
+				m.apply()
+				if local {
+					m.local()
+				}
+				var calls atomic.Int32
+				m.serve(m.hosts[map[bool]int{true: 0, false: 1}[local]], func(c net.Conn) {
+					if q, err := http.ReadRequest(bufio.NewReader(c)); err == nil {
+						io.Copy(io.Discard, q.Body)
+						calls.Add(1)
+						io.WriteString(c, strings.ReplaceAll(response, "\n", "\r\n"))
+					}
+				})
+				m.want(method+" / HTTP/1.1\nHost: orders\nContent-Length: 5\n\nhello", status, code)
+				if n := calls.Load(); n != map[bool]int32{true: 2, false: 1}[twice] {
+					t.Errorf("the application was called %d times", n)
+				}
+			})
+		})
+	}
+	for _, local := range []bool{false, true} {
+		f("POST", "", local, 502, "reset", false)
+		f("PATCH", "", local, 502, "reset", false)
+		f("POST", "junk\n\n", local, 502, "bad-response", false)
+		f("PUT", "", local, 502, "reset", false) // reset is not configured
+		for _, method := range []string{"POST", "PATCH", "LOCK"} {
+			f(method, "HTTP/1.1 502 x\nContent-Length: 0\n\n", local, 502, "", false)
+		}
+		for _, method := range []string{"GET", "OPTIONS", "TRACE", "PUT", "DELETE"} {
+			f(method, "HTTP/1.1 502 x\nContent-Length: 0\n\n", local, 502, "", true)
+		}
+	}
 }

@@ -34,8 +34,8 @@ type exchange struct {
 	continued bool      // the caller was told to send the body
 	keep      bool      // the caller's connection goes on
 	lingers   bool      // it ends while the caller may still be sending
-	interims  int // responses before the answer that the caller was sent
-	written   int64 // bytes of the response's body
+	interims  int       // responses before the answer that the caller was sent
+	written   int64     // bytes of the response's body
 	record    observe.Record
 }
 

@@ -104,27 +104,38 @@ func (x *exchange) judge() *failure {
 	return &failure{Problem: &observe.Problem{Code: observe.Reset}, cause: cause, status: r.Status}
 }
 
-// cause is the reason that an answer gives to try again.
+// cause is the reason that an answer gives to try again, if it gives any. Where
+// an application may have seen the request, its method must allow that.
 func (x *exchange) cause(said *observe.Code) dispatch.Cause {
 	switch {
 	case said == observe.AppConnectFailed:
 		return dispatch.Connect
-	case said == observe.Reset && x.request.Idempotent():
-		return dispatch.Reset
 	case said != nil && said.Untouched:
 		return dispatch.Refused
+	case !x.request.Idempotent():
+		return ""
+	case said == observe.Reset:
+		return dispatch.Reset
+	case said != nil:
+		return ""
 	}
 	return dispatch.Status
 }
 
 // said is why the other agent answered in place of the application, if it did.
 func (x *exchange) said() *observe.Code {
-	if x.call.Peer.Application() {
+	name, ok := x.response.Get("meshd-error")
+	if !ok || x.call.Peer.Application() {
 		return nil
 	}
-	name, _ := x.response.Get("meshd-error")
-	return observe.Lookup(string(name))
+	if code := observe.Lookup(string(name)); code != nil {
+		return code
+	}
+	return unknownCode
 }
+
+// unknownCode stands for those of agents of another version.
+var unknownCode = &observe.Code{Name: "unknown", Status: 502, Sentence: "The called agent answered for a reason that this one does not know."}
 
 // unanswered says why there is no answer.
 func (x *exchange) unanswered(err error) *failure {
@@ -139,7 +150,7 @@ func (x *exchange) unanswered(err error) *failure {
 		return &failure{Problem: &observe.Problem{Code: observe.BadResponse, Err: err}}
 	case isTimeout(err):
 		return x.late(err)
-	case isAlert(err) && x.up.in.empty():
+	case isAlert(err) && x.up.in.empty() && !x.up.conn.Reused:
 		x.call.Failed()
 		return &failure{Problem: &observe.Problem{Code: observe.Identity, Err: err}, cause: dispatch.Connect}
 	}
