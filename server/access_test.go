@@ -78,13 +78,17 @@ var calls = map[string]func(context.Context, grpc.ClientConnInterface) error{
 		_, err := apiv1.NewPeerClient(c).ReadIndex(ctx, &apiv1.ReadIndexRequest{})
 		return err
 	},
+	"Progress": func(ctx context.Context, c grpc.ClientConnInterface) error {
+		_, err := apiv1.NewPeerClient(c).Progress(ctx, &apiv1.ProgressRequest{})
+		return err
+	},
 }
 
 // refused tells which calls a connection is refused, and checks the reason.
 func refused(t *testing.T, conn grpc.ClientConnInterface, code codes.Code, want string) string {
 	t.Helper()
 	var names []string
-	for _, name := range []string{"Status", "Members", "ListServices", "GetResources", "Apply", "Delete", "CreateToken", "ListTokens", "RevokeToken", "Sign", "Connect", "Propose", "ReadIndex"} {
+	for _, name := range []string{"Status", "Members", "ListServices", "GetResources", "Apply", "Delete", "CreateToken", "ListTokens", "RevokeToken", "Sign", "Connect", "Propose", "ReadIndex", "Progress"} {
 		err := calls[name](t.Context(), conn)
 		if c := status.Code(err); c != codes.PermissionDenied && c != codes.Unauthenticated {
 			continue
@@ -100,7 +104,7 @@ func refused(t *testing.T, conn grpc.ClientConnInterface, code codes.Code, want 
 const (
 	writes = "Apply Delete CreateToken ListTokens RevokeToken"
 	agents = "Sign Connect"
-	peers  = "Propose ReadIndex"
+	peers  = "Propose ReadIndex Progress"
 	reads  = "Status Members ListServices GetResources"
 )
 

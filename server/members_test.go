@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -85,6 +86,61 @@ func TestServersThatCannotJoin(t *testing.T) {
 		once := create()
 		f(once, nil, "")
 		f(once, nil, "was used by another host")
+	})
+}
+
+// Raft counts a voter for majorities whether it answers or not, so a server whose
+// declared address is wrong must not become one: with one server before it, there
+// would never be a majority again.
+func TestAServerThatDoesNotAnswerGetsNoVote(t *testing.T) {
+	bubble(t, 1, func(t *testing.T, m *meshtest.Mesh) {
+		host := m.Host("s2")
+		c := m.Servers[0].Config()
+		c.Name, c.DataDir, c.Network = "s2", m.Dir("s2", "server"), host
+		c.Advertise, c.GossipAdvertise = "10.99.0.1:7300", host.IP().String()+":7301"
+		start := func() *server.Server {
+			s, err := server.New(c)
+			if err == nil {
+				err = s.Start(t.Context())
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			return s
+		}
+		if err := server.Join(t.Context(), c, m.CreateToken(&apiv1.CreateTokenRequest{Server: true})); err != nil {
+			t.Fatal(err)
+		}
+		status := func() *apiv1.ServerStatus {
+			reply, err := m.Servers[0].Admin().Status(t.Context(), &apiv1.StatusRequest{})
+			if err != nil || len(reply.Servers) != 2 {
+				t.Fatal(reply, err)
+			}
+			return reply.Servers[slices.IndexFunc(reply.Servers, func(s *apiv1.ServerStatus) bool { return s.Name == "s2" })]
+		}
+		s := start()
+		m.WaitFor("gossip to see the new server", func() bool { return status().Alive })
+		time.Sleep(30 * time.Second)
+		if status().Voter {
+			t.Error("a server that does not answer has a vote")
+		}
+		apply(t, m.Servers[0], service("orders"))
+
+		// Removed, and joined again with its true address, it gets its vote.
+		propose(t, m.Servers[0], &command.RemoveServer{Id: s.ID()})
+		s.Stop()
+		c.Advertise, c.DataDir = host.IP().String()+":7300", m.Dir("s2", "again")
+		if err := server.Join(t.Context(), c, m.CreateToken(&apiv1.CreateTokenRequest{Server: true})); err != nil {
+			t.Fatal(err)
+		}
+		s = start()
+		defer s.Stop()
+		began := time.Now()
+		m.WaitFor("the new server to vote", func() bool { return status().Voter })
+		if took := time.Since(began); took > 3*time.Second {
+			t.Errorf("the new server got its vote after %v", took)
+		}
+		apply(t, m.Servers[0], service("after"))
 	})
 }
 

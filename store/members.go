@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/hashicorp/raft"
 )
@@ -30,9 +31,23 @@ func (s *Store) Bootstrap() error {
 	return nil
 }
 
-// AddVoter makes a server a member, or changes a member's address. Its errors
-// are those of Apply.
+// AddVoter makes a server a member that counts for majorities, or changes a
+// member's address. One that does not answer may cost the majority, for good:
+// let it follow as a non-voter first. Its errors are those of Apply.
 func (s *Store) AddVoter(ctx context.Context, id, address string) error {
+	return s.add(ctx, id, address, s.raft.AddVoter)
+}
+
+// AddNonvoter makes a server a member that is sent everything and does not
+// count for majorities, or changes the address of one. Its errors are those of
+// Apply.
+func (s *Store) AddNonvoter(ctx context.Context, id, address string) error {
+	return s.add(ctx, id, address, s.raft.AddNonvoter)
+}
+
+type addition func(raft.ServerID, raft.ServerAddress, uint64, time.Duration) raft.IndexFuture
+
+func (s *Store) add(ctx context.Context, id, address string, how addition) error {
 	if id == "" || address == "" {
 		return fmt.Errorf("adding server %q at %q to the cluster: it needs an id and an address", id, address)
 	}
@@ -40,7 +55,7 @@ func (s *Store) AddVoter(ctx context.Context, id, address string) error {
 		return fmt.Errorf("adding server %s to the cluster: %w", id, err)
 	}
 	_, err := await(ctx, s, func() raft.IndexFuture {
-		return s.raft.AddVoter(raft.ServerID(id), raft.ServerAddress(address), 0, enqueueTimeout)
+		return how(raft.ServerID(id), raft.ServerAddress(address), 0, enqueueTimeout)
 	})
 	if err != nil {
 		return fmt.Errorf("adding server %s to the cluster: %w", id, s.explainChange(err))
@@ -134,3 +149,11 @@ func (s *Store) addressOf(id string) (string, error) {
 	}
 	return "", fmt.Errorf("handing over leadership: there is no member %q", id)
 }
+
+// Applied is the last Raft index that has been applied here. It counts what
+// Raft writes for itself, such as changes of members.
+func (s *Store) Applied() uint64 { return s.raft.AppliedIndex() }
+
+// Committed is the last Raft index that this server knows to be on a majority of
+// disks.
+func (s *Store) Committed() uint64 { return s.raft.CommitIndex() }

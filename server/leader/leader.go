@@ -37,6 +37,9 @@ type Store interface {
 	WatchLeader() (store.Leadership, <-chan struct{})
 	Barrier(context.Context) error
 	Servers() ([]store.Member, error)
+	// Committed is the last Raft index that a majority has.
+	Committed() uint64
+	AddNonvoter(ctx context.Context, id, address string) error
 	AddVoter(ctx context.Context, id, address string) error
 	RemoveServer(ctx context.Context, id string) error
 	TransferLeadership(ctx context.Context, id string) error
@@ -46,6 +49,9 @@ type Store interface {
 type Replica interface {
 	Local() *state.Txn
 	Propose(context.Context, proto.Message) (*command.Result, error)
+	// Progress asks the server with that id and address how far it has applied
+	// Raft's log.
+	Progress(ctx context.Context, id, address string) (applied uint64, err error)
 }
 
 // Config of the loops.

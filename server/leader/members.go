@@ -3,14 +3,14 @@ package leader
 import (
 	"context"
 
-	apiv1 "github.com/meshd/meshd/api/v1"
 	"github.com/meshd/meshd/internal/gossip"
 	"github.com/meshd/meshd/store"
 )
 
 // reconcile makes the members of Raft the servers of the state: those that are
 // alive are added, those that were removed are dropped. One that was admitted
-// and never came up is no member, so that it cannot cost the majority.
+// and never came up, or does not answer, has no vote, so that it cannot cost the
+// majority.
 func (l *Loops) reconcile(ctx context.Context) {
 	members, err := l.cfg.Store.Servers()
 	if err != nil {
@@ -28,7 +28,7 @@ func (l *Loops) reconcile(ctx context.Context) {
 	alive := l.alive()
 	for _, s := range servers {
 		if m := present[s.Id]; (m.Address != s.Address || !m.Voter) && alive[s.Id] {
-			l.add(ctx, s)
+			l.admit(ctx, s, m)
 		}
 		delete(present, s.Id)
 	}
@@ -37,16 +37,6 @@ func (l *Loops) reconcile(ctx context.Context) {
 			l.drop(ctx, m)
 		}
 	}
-}
-
-func (l *Loops) add(ctx context.Context, s *apiv1.Server) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	if err := l.cfg.Store.AddVoter(ctx, s.Id, s.Address); err != nil {
-		l.log.Error("a server could not be added to Raft; trying again", "server", s.Name, "error", err)
-		return
-	}
-	l.log.Info("added a server to Raft", "server", s.Name, "id", s.Id, "address", s.Address)
 }
 
 // drop removes a server from Raft. A leader that was removed itself hands over

@@ -47,7 +47,8 @@ func mayCall(method string) role {
 		apiv1.Admin_RevokeToken_FullMethodName:
 		return operator | server
 	case apiv1.Peer_Propose_FullMethodName,
-		apiv1.Peer_ReadIndex_FullMethodName:
+		apiv1.Peer_ReadIndex_FullMethodName,
+		apiv1.Peer_Progress_FullMethodName:
 		return server
 	}
 	return 0

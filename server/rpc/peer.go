@@ -43,6 +43,11 @@ func (s *peerService) ReadIndex(ctx context.Context, _ *apiv1.ReadIndexRequest) 
 	return &apiv1.ReadIndexReply{Index: index}, nil
 }
 
+// Progress is answered by any server, of itself.
+func (s *peerService) Progress(context.Context, *apiv1.ProgressRequest) (*apiv1.ProgressReply, error) {
+	return &apiv1.ProgressReply{Id: s.replica.self, Applied: s.replica.store.Applied()}, nil
+}
+
 func asPeer(err error) error {
 	var retry *retryError
 	if errors.As(err, &retry) {

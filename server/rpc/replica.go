@@ -239,6 +239,24 @@ func (r *Replica) next() string {
 	return others[r.asked%len(others)]
 }
 
+// Progress asks the server at an address how far it has applied Raft's log. It
+// fails if another server than that with the id answers, or none until ctx ends.
+func (r *Replica) Progress(ctx context.Context, id, address string) (applied uint64, err error) {
+	conn, err := r.peer(address)
+	if err != nil {
+		return 0, err
+	}
+	conn.ResetConnectBackoff()
+	reply, err := apiv1.NewPeerClient(conn).Progress(ctx, &apiv1.ProgressRequest{})
+	if err != nil {
+		return 0, fmt.Errorf("asking the server at %s: %s", address, plain(err))
+	}
+	if reply.Id != id {
+		return 0, fmt.Errorf("the server at %s is %s, not %s", address, reply.Id, id)
+	}
+	return reply.Applied, nil
+}
+
 func (r *Replica) peer(address string) (*grpc.ClientConn, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -247,7 +265,7 @@ func (r *Replica) peer(address string) (*grpc.ClientConn, error) {
 	}
 	conn, err := r.dial(address)
 	if err != nil {
-		return nil, fmt.Errorf("connecting to the leader at %s: %w", address, err)
+		return nil, fmt.Errorf("connecting to the server at %s: %w", address, err)
 	}
 	r.peers[address] = conn
 	return conn, nil
