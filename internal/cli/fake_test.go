@@ -152,7 +152,7 @@ func (l fakeLocal) LocalStatus(_ context.Context, r *apiv1.LocalStatusRequest) (
 }
 
 func (l fakeLocal) AddService(_ context.Context, r *apiv1.AddServiceRequest) (*apiv1.AddServiceReply, error) {
-	return &apiv1.AddServiceReply{Address: "127.128.0.1", Unit: "orders.service", Warnings: []string{"nothing listens yet"}}, l.note(r)
+	return &apiv1.AddServiceReply{Protocol: apiv1.Protocol_PROTOCOL_TCP, Address: "127.128.0.1", Unit: "orders.service", Warnings: []string{"nothing listens yet"}}, l.note(r)
 }
 
 func (l fakeLocal) RemoveService(_ context.Context, r *apiv1.RemoveServiceRequest) (*apiv1.RemoveServiceReply, error) {
