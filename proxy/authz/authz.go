@@ -11,7 +11,7 @@ import (
 // A Call is what a decision is about.
 type Call struct {
 	From string // SPIFFE ID of the caller, verified
-	// HTTP says that Method and Path, which must be canonical, are known.
+	// HTTP says that Method and Path, which must be canonical or *, are known.
 	HTTP   bool
 	Method []byte
 	Path   []byte
@@ -153,7 +153,7 @@ func (r *rule) match(c *Call, deny bool) bool {
 	if !c.HTTP {
 		return deny || len(r.methods)+len(r.paths) == 0
 	}
-	return r.matchMethod(c.Method) && r.matchPath(c.Path)
+	return r.matchMethod(c.Method) && r.matchPath(c.Path, deny)
 }
 
 func (r *rule) matchCaller(id string) bool {
@@ -174,7 +174,12 @@ func (r *rule) matchMethod(method []byte) bool {
 	return len(r.methods) == 0
 }
 
-func (r *rule) matchPath(path []byte) bool {
+// matchPath takes OPTIONS *, which is about all paths at once, for one that may
+// be refused with any of them, and allowed with none.
+func (r *rule) matchPath(path []byte, deny bool) bool {
+	if len(r.paths) > 0 && string(path) == "*" {
+		return deny
+	}
 	for i := range r.paths {
 		if r.paths[i].Match(path) {
 			return true

@@ -71,6 +71,29 @@ func TestRules(t *testing.T) {
 	f(Call{From: web}, Verdict{Policy: "orders", Rule: "nobody-to-admin"})
 }
 
+// OPTIONS * is about all that a server has, wherever that is.
+func TestTheWholeServerIsBelowEveryPath(t *testing.T) {
+	all := func(path string, prefix bool) []plan.PathPattern {
+		return []plan.PathPattern{{Path: path, Prefix: prefix}}
+	}
+	f := func(paths []plan.PathPattern, deny, want bool) {
+		t.Helper()
+		p := Compile(&plan.Inbound{Policies: []plan.Policy{{Name: "orders", DefaultDeny: !deny, Rules: []plan.PolicyRule{
+			{Name: "r", Deny: deny, From: anybody, Paths: paths},
+		}}}})
+		if v := p.Evaluate(Call{From: web, HTTP: true, Method: []byte("OPTIONS"), Path: []byte("*")}); v.Allowed != want {
+			t.Errorf("%v, deny %v: allowed %v", paths, deny, v.Allowed)
+		}
+	}
+	f(all("/", true), true, false)
+	f(all("/admin", true), true, false)
+	f(all("/admin", false), true, false)
+	f(all("/", true), false, false)
+	f(all("*", false), false, false)
+	f(nil, true, false)
+	f(nil, false, true)
+}
+
 func TestTCPAllowsOnlyWhatAsksForNothingElse(t *testing.T) {
 	in := &plan.Inbound{Policies: []plan.Policy{{Name: "db", DefaultDeny: true, Rules: []plan.PolicyRule{
 		{Name: "reads", From: from(web), Methods: []string{"GET"}},

@@ -9,6 +9,7 @@ const (
 	targetByte             // of request targets
 	hostByte               // of host names
 	hexByte
+	lowerByte
 )
 
 var class = func() (t [256]byte) {
@@ -30,6 +31,9 @@ var class = func() (t [256]byte) {
 		if c >= '0' && c <= '9' || c >= 'a' && c <= 'f' || c >= 'A' && c <= 'F' {
 			t[c] |= hexByte
 		}
+		if c >= 'a' && c <= 'z' {
+			t[c] |= lowerByte
+		}
 	}
 	return t
 }()
@@ -42,6 +46,16 @@ func all(b []byte, of byte) bool {
 		}
 	}
 	return true
+}
+
+// some reports whether any byte of b is of a class.
+func some(b []byte, of byte) bool {
+	for _, c := range b {
+		if class[c]&of != 0 {
+			return true
+		}
+	}
+	return false
 }
 
 func isToken(b []byte) bool { return len(b) > 0 && all(b, tokenByte) }

@@ -48,17 +48,28 @@ func (r *Request) parseLine(line []byte) (target []byte, err error) {
 	if r.minor, err = parseVersion(version); err != nil {
 		return nil, err
 	}
-	if !isToken(method) {
-		return nil, bad("the method is no token")
+	if err := checkMethod(method); err != nil {
+		return nil, err
 	}
 	if len(target) == 0 || !all(target, targetByte) {
 		return nil, bad("the target has a character that it cannot have")
 	}
-	if string(method) == "CONNECT" {
-		return nil, &Error{501, "CONNECT is not forwarded"}
-	}
 	r.Method = method
 	return target, nil
+}
+
+// checkMethod refuses lower case: methods are told apart by case, but not by
+// all servers, so that a rule about DELETE would miss what they take for it.
+func checkMethod(method []byte) error {
+	switch {
+	case !isToken(method):
+		return bad("the method is no token")
+	case some(method, lowerByte):
+		return bad("the method has lower-case letters")
+	case string(method) == "CONNECT":
+		return &Error{501, "CONNECT is not forwarded"}
+	}
+	return nil
 }
 
 func parseVersion(v []byte) (minor byte, err error) {

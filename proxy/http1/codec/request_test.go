@@ -107,6 +107,9 @@ func TestRefusedRequests(t *testing.T) {
 	f(400, "GET / HTTP/1.1 \r\nHost: orders\r\n\r\n")
 	f(400, " GET / HTTP/1.1\r\nHost: orders\r\n\r\n")
 	f(400, "G(T / HTTP/1.1\r\nHost: orders\r\n\r\n")
+	// Many servers take get for GET, policies do not.
+	f(400, "get / HTTP/1.1\r\nHost: orders\r\n\r\n")
+	f(400, "DELETe / HTTP/1.1\r\nHost: orders\r\n\r\n")
 	f(400, "\x16\x03\x01\x02\x00\x01")
 	for _, v := range []string{"http/1.1", "HTTP/1.10", "HTTP/11", "HTTP/1,1", "HTTP/ 1.1", "HTTP/x.1", "HTTP/", "JUNK"} {
 		f(400, "GET / "+v+"\r\nHost: orders\r\n\r\n")
