@@ -251,7 +251,7 @@ func isOwnOption(option []byte) bool {
 func (h *Header) drop(name []byte) {
 	for i := range h.Fields {
 		f := &h.Fields[i]
-		protected := f.kind == host || f.kind == contentLength || f.kind == meshd ||
+		protected := f.kind == host || f.kind == contentLength || f.kind == expect || f.kind == meshd ||
 			hasPrefix(name, "x-forwarded-") || equal(name, "authorization")
 		if !protected && equalFold(f.Name, name) {
 			f.dropped = true

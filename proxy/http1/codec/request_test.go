@@ -169,6 +169,7 @@ func TestAcceptedRequests(t *testing.T) {
 	f(post+"Content-Length: 0\r\n\r\n", "POST / HTTP/1.1\nhost: orders\ncontent-length: 0\n\n")
 	f(post+"TRANSFER-ENCODING: Chunked\r\n\r\n", "POST / HTTP/1.1\nhost: orders\ntransfer-encoding: chunked\n\n")
 	f(post+"Expect: 100-Continue\r\nContent-Length: 5\r\n\r\n", "POST / HTTP/1.1\nhost: orders\nExpect: 100-Continue\ncontent-length: 5\n\n")
+	f(post+"Connection: expect\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n", "POST / HTTP/1.1\nhost: orders\nExpect: 100-continue\ncontent-length: 5\n\n")
 	f(get+"Expect: 100-continue\r\n\r\n", "GET / HTTP/1.1\nhost: orders\n\n")
 	// What is about this hop stays here.
 	f(get+"Connection: close, X-Hop ,, x-b\r\nX-Hop: 1\r\nX-B: 2\r\nX-C: 3\r\nKeep-Alive: 5\r\nProxy-Connection: a\r\nTrailer: X\r\nTE: gzip\r\nHTTP2-Settings: a\r\n\r\n",
