@@ -97,3 +97,50 @@ func TestWhatMayBeMadeTwice(t *testing.T) {
 		}
 	}
 }
+
+// A call that comes to an instance on the caller's own host by a retry only is
+// judged, and forwarded, as if it had come there at once.
+func TestRetryWithinTheHost(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		m := newMesh(t, 3)
+		m.cluster.Balance = plan.RoundRobin
+		m.local()
+		m.near().inbound.Policies = []plan.Policy{{Name: "p", Rules: []plan.PolicyRule{
+			{Deny: true, From: []plan.CallerPattern{{ID: web}}, Paths: []plan.PathPattern{{Path: "/admin", Prefix: true}}},
+		}}}
+		m.apply()
+		m.serveHTTP(m.near(), func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, r.RequestURI) })
+		for range 10 {
+			if r := m.want("GET /%61/b?%61 HTTP/1.1\nHost: orders\n\n", 200, ""); r.body != "/a/b?%61" {
+				t.Errorf("%q was forwarded", r.body)
+			}
+			m.want("GET /%61dmin HTTP/1.1\nHost: orders\n\n", 403, "denied")
+			m.want("GET /b//c HTTP/1.1\nHost: orders\n\n", 400, "ambiguous-path")
+		}
+		if n := m.near().value(t, "meshd_retries_total", "reason", "connect"); n < 10 {
+			t.Errorf("%v retries", n)
+		}
+	})
+}
+
+// A stream that came to another host by a retry is none of the instance's here.
+func TestRetryAwayFromTheHost(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		m := newMesh(t, 3)
+		m.cluster.Balance = plan.RoundRobin
+		m.local()
+		m.serve(m.hosts[2], shout)
+		var streams []*client
+		for range 4 {
+			c := m.dial().send(upgrade)
+			c.receive("GET")
+			c.expect("EARLY")
+			streams = append(streams, c)
+		}
+		m.near().inbound.Policies = only(billing)
+		m.apply()
+		for _, c := range streams {
+			c.send("hello").expect("HELLO")
+		}
+	})
+}

@@ -44,7 +44,7 @@ func (c *Call) next() *observe.Problem {
 	c.try, c.trying = try, true
 	c.Tries++
 	if !try.Endpoint.Local {
-		c.Peer, c.ClientID = c.cluster.peers[try.Endpoint], ""
+		c.Peer, c.ClientID, c.serverName = c.cluster.peers[try.Endpoint], "", ""
 		return nil
 	}
 	in := c.world.inbound[try.Endpoint.ServerName]
