@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -168,6 +169,43 @@ func TestAHostWhoseNameWasTakenIsOut(t *testing.T) {
 		}
 		if err := calls["Status"](t.Context(), anew.Dial(s)); err != nil {
 			t.Errorf("the new host got %v", err)
+		}
+	})
+}
+
+// Whoever has not shown a certificate must not make a server keep what it sends:
+// what it may not call is refused before a message is read, and what it may call
+// takes small messages only.
+func TestStrangersCannotMakeAServerKeepMessages(t *testing.T) {
+	bubble(t, 1, func(t *testing.T, m *meshtest.Mesh) {
+		s := m.Servers[0]
+		h := m.JoinFakeAgent("h1")
+		stranger, err := grpcx.Dial(h.Host, s.Address(), grpcx.TLS{TrustDomain: h.TLS().TrustDomain, Roots: h.TLS().Roots})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer stranger.Close()
+		f := func(method string, want codes.Code) {
+			t.Helper()
+			// The message never comes, so whoever waits for it does not answer.
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			defer cancel()
+			call, err := stranger.NewStream(ctx, &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, method)
+			if err == nil {
+				err = call.RecvMsg(&apiv1.JoinReply{})
+			}
+			if status.Code(err) != want {
+				t.Errorf("%s gave %v, want %v", method, err, want)
+			}
+		}
+		f(apiv1.Admin_Apply_FullMethodName, codes.Unauthenticated)
+		f(apiv1.Control_Connect_FullMethodName, codes.Unauthenticated)
+		f(apiv1.Peer_Propose_FullMethodName, codes.Unauthenticated)
+		f("/meshd.v1.Else/What", codes.Unauthenticated)
+		f(apiv1.Enroll_Join_FullMethodName, codes.DeadlineExceeded)
+		_, err = apiv1.NewEnrollClient(stranger).Join(t.Context(), &apiv1.JoinRequest{Name: strings.Repeat("x", 20<<10)})
+		if status.Code(err) != codes.ResourceExhausted || !strings.Contains(err.Error(), "larger than max") {
+			t.Errorf("a large join gave %v", err)
 		}
 	})
 }

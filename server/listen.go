@@ -57,7 +57,9 @@ func (s *Server) serveCalls(ctx context.Context, calls net.Listener) error {
 		Replica: s.replica, Authority: s.keeper.Authority, Secrets: s.secrets, Peers: s.peers,
 		Streams: s.hub, Version: version.Version(), Logger: s.log,
 	})
-	s.serve(services.TLS(), calls)
+	members, strangers := grpcx.Split(calls)
+	s.serve(services.Strangers(), strangers)
+	s.serve(services.TLS(), members)
 	if s.cfg.Socket != "" {
 		l, err := listenSocket(ctx, s.cfg.Network, s.cfg.Socket)
 		if err != nil {

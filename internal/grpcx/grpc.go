@@ -27,7 +27,9 @@ const (
 	keepaliveTime    = 10 * time.Second
 	keepaliveTimeout = 3 * time.Second
 
-	maxStreams = 1000 // of one connection
+	maxStreams = 128 // of one connection
+	// maxIdle is how long a connection without a call stays open.
+	maxIdle    = 10 * time.Minute
 	maxHeaders = 16 << 10
 )
 
@@ -36,7 +38,7 @@ const (
 func NewServer(opts ...grpc.ServerOption) *grpc.Server {
 	return grpc.NewServer(append([]grpc.ServerOption{
 		grpc.Creds(serverCredentials{}),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveTime, Timeout: keepaliveTimeout, MaxConnectionIdle: maxIdle}),
 		// Half of what our clients do, so that a hurried clock is no offence.
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveTime / 2, PermitWithoutStream: true}),
 		grpc.ConnectionTimeout(handshakeTimeout),

@@ -1,13 +1,14 @@
 package rpc
 
 import (
+	"log/slog"
 	"testing"
 
 	"google.golang.org/grpc"
 )
 
 func TestEveryMethodSaysWhoMayCallIt(t *testing.T) {
-	s := New(Config{})
+	s := New(Config{Logger: slog.New(slog.DiscardHandler)})
 	for _, g := range []*grpc.Server{s.TLS(), s.Socket()} {
 		methods := 0
 		for service, info := range g.GetServiceInfo() {

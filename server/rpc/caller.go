@@ -39,33 +39,48 @@ func Node(ctx context.Context) (*apiv1.Node, error) {
 
 // admit finds out who calls and whether it may, and gives the context of the call.
 func (s *Services) admit(ctx context.Context, method string) (context.Context, error) {
-	c, err := s.identify(ctx)
-	if err != nil {
+	c := claimant(ctx)
+	if err := s.allow(c, method); err != nil {
 		return nil, err
 	}
-	if err := authorise(c, method); err != nil {
-		s.log.Warn("call refused", "method", method, "caller", c.name, "reason", plain(err))
-		return nil, err
+	if c.role&(host|server) != 0 {
+		id, _ := grpcx.PeerIdentity(ctx)
+		var err error
+		if c, err = s.member(ctx, id); err != nil {
+			return nil, err
+		}
 	}
 	return context.WithValue(ctx, callerKey{}, c), nil
 }
 
-func (s *Services) identify(ctx context.Context) (*caller, error) {
+func (s *Services) allow(c *caller, method string) error {
+	err := authorise(c, method)
+	if err != nil {
+		s.refusals.Warn("call refused", "method", printable(method), "caller", c.name, "reason", printable(plain(err)))
+	}
+	return err
+}
+
+// claimant is who a caller shows itself to be. Whether the bearer of a host's or
+// a server's certificate is still a member is for the state to say.
+func claimant(ctx context.Context) *caller {
 	if uid, ok := grpcx.PeerUID(ctx); ok {
 		c := &caller{role: stranger, name: fmt.Sprintf("user %d", uid), uid: &uid}
 		if uid == 0 || int(uid) == os.Getuid() {
 			c.role = operator
 		}
-		return c, nil
+		return c
 	}
 	id, ok := grpcx.PeerIdentity(ctx)
 	switch {
 	case !ok:
-		return &caller{role: stranger, name: "stranger"}, nil
+		return &caller{role: stranger, name: "stranger"}
 	case id.Kind == mesh.KindService:
-		return &caller{role: service, name: id.Short()}, nil
+		return &caller{role: service, name: id.Short()}
+	case id.Kind == mesh.KindServer:
+		return &caller{role: server, name: id.Short()}
 	}
-	return s.member(ctx, id)
+	return &caller{role: host, name: id.Short()}
 }
 
 // member checks that the bearer of a certificate still belongs to the mesh.

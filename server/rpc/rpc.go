@@ -8,9 +8,11 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/tap"
 
 	apiv1 "github.com/meshd/meshd/api/v1"
 	"github.com/meshd/meshd/internal/grpcx"
+	"github.com/meshd/meshd/internal/telemetry"
 	"github.com/meshd/meshd/server/ca"
 )
 
@@ -55,16 +57,21 @@ type Services struct {
 	replica *Replica
 	log     *slog.Logger
 	joins   *joinLimiter
+	// refusals is a log that strangers cannot flood.
+	refusals *slog.Logger
 }
 
 // New makes the services.
 func New(cfg Config) *Services {
-	return &Services{cfg: cfg, replica: cfg.Replica, log: cfg.Logger, joins: newJoinLimiter()}
+	return &Services{
+		cfg: cfg, replica: cfg.Replica, log: cfg.Logger, joins: newJoinLimiter(),
+		refusals: telemetry.Limit(cfg.Logger, 20, 10*time.Second),
+	}
 }
 
-// TLS makes the gRPC server for the TLS port.
+// TLS makes the gRPC server for those who show a certificate on the TLS port.
 func (s *Services) TLS() *grpc.Server {
-	g := s.server()
+	g := grpcx.NewServer(s.options()...)
 	apiv1.RegisterEnrollServer(g, &enroll{Services: s})
 	apiv1.RegisterControlServer(g, &control{Services: s})
 	apiv1.RegisterAdminServer(g, &admin{Services: s})
@@ -72,15 +79,33 @@ func (s *Services) TLS() *grpc.Server {
 	return g
 }
 
+// Strangers makes the gRPC server for those who show none: all they can do is
+// join.
+func (s *Services) Strangers() *grpc.Server {
+	g := grpcx.NewStrangerServer(s.options()...)
+	apiv1.RegisterEnrollServer(g, &enroll{Services: s})
+	return g
+}
+
 // Socket makes the gRPC server for the unix socket.
 func (s *Services) Socket() *grpc.Server {
-	g := s.server()
+	g := grpcx.NewServer(s.options()...)
 	apiv1.RegisterAdminServer(g, &admin{Services: s})
 	return g
 }
 
-func (s *Services) server() *grpc.Server {
-	return grpcx.NewServer(grpc.UnaryInterceptor(s.unary), grpc.StreamInterceptor(s.stream))
+func (s *Services) options() []grpc.ServerOption {
+	return []grpc.ServerOption{grpc.InTapHandle(s.tap), grpc.UnaryInterceptor(s.unary), grpc.StreamInterceptor(s.stream)}
+}
+
+// tap refuses calls before any of their messages is read, let alone kept, as far
+// as that takes no look at the state.
+func (s *Services) tap(ctx context.Context, call *tap.Info) (context.Context, error) {
+	c := claimant(ctx)
+	if c.uid != nil && mayCall(call.FullMethodName)&operator == 0 {
+		return ctx, nil // a unix socket has no such method
+	}
+	return ctx, s.allow(c, call.FullMethodName)
 }
 
 func (s *Services) unary(ctx context.Context, request any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
