@@ -1,12 +1,9 @@
 package hosts
 
 import (
-	"fmt"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
-	"time"
 )
 
 const ordersService = `kind: service
@@ -88,31 +85,6 @@ func (m *mesh) policies(t *testing.T) {
 	const hello = "exec 3<>/dev/tcp/greeter.mesh/9000; read -r hello <&3; echo $hello"
 	m.waitOutput(t, "h4", hello+"; true", "")
 	m.waitOutput(t, "h4", as("web", hello), "hello from h1")
-}
-
-// change flips a policy and has every host call until it sees the effect.
-func (m *mesh) change(t *testing.T) {
-	for _, c := range []struct{ rule, want string }{
-		{`{name: all, from: ["*"]}`, "200"},
-		{onlyWeb, "403"},
-	} {
-		var watchers sync.WaitGroup
-		started := time.Now()
-		for _, h := range m.Hosts() {
-			watchers.Go(func() {
-				script := fmt.Sprintf("until [ $(%s http://orders.mesh/) = %s ]; do :; done; date +%%s%%N", httpStatus, c.want)
-				out, err := m.try(t.Context(), h.Name, script)
-				seen, parse := strconv.ParseInt(out, 10, 64)
-				if err != nil || parse != nil {
-					t.Errorf("%s never saw %s: %v", h.Name, c.want, err)
-					return
-				}
-				t.Logf("%s sees %s %s after the start of meshd apply", h.Name, c.want, millis(time.Unix(0, seen).Sub(started)))
-			})
-		}
-		m.apply(t, "h3", ordersPolicy(c.rule))
-		watchers.Wait()
-	}
 }
 
 // refuse applies files with a mistake each, some behind a good document.

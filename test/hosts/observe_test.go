@@ -2,6 +2,8 @@ package hosts
 
 import (
 	"encoding/json"
+	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -17,6 +19,7 @@ func (m *mesh) observe(t *testing.T) {
 			t.Errorf("%s on %s has %d series of meshd:\n%s", url, host, n, metrics)
 		}
 	}
+	m.checkCounts(t)
 	for _, unit := range []string{"meshd-server", "meshd-agent"} {
 		m.checkLog(t, "h1", unit)
 	}
@@ -42,20 +45,57 @@ func (m *mesh) checkMembers(t *testing.T) {
 	}
 }
 
-// checkLog insists on key-value pairs in every line that a unit has logged.
+// checkCounts has web call orders, which both sides must count as such.
+func (m *mesh) checkCounts(t *testing.T) {
+	t.Helper()
+	requests := func(direction string, hosts ...string) (n int) {
+		t.Helper()
+		labels := []string{`direction="` + direction + `"`, `dst="orders"`, `src="web"`, `status_class="2xx"`}
+		for _, host := range hosts {
+			for line := range strings.Lines(m.run(t, host, "curl --silent --show-error --fail http://127.0.0.1:8500/metrics")) {
+				series, value, _ := strings.Cut(strings.TrimSpace(line), "} ")
+				has := func(label string) bool { return strings.Contains(series, label) }
+				if count, err := strconv.Atoi(value); err == nil && has("meshd_requests_total{") && !slices.ContainsFunc(labels, func(l string) bool { return !has(l) }) {
+					n += count
+				}
+			}
+		}
+		return n
+	}
+	const calls = 7
+	out, in := requests("outbound", "h4"), requests("inbound", "h1", "h2")
+	m.run(t, "h4", as("web", fmt.Sprintf("curl --silent --fail 'http://orders.mesh/?[1-%d]'", calls)))
+	out, in = requests("outbound", "h4")-out, requests("inbound", "h1", "h2")-in
+	t.Logf("%d calls of web to orders raised meshd_requests_total by %d on the caller's host and by %d where orders runs", calls, out, in)
+	if out != calls || in != calls {
+		t.Errorf("%d calls were counted as %d by the caller's agent and as %d by the called ones", calls, out, in)
+	}
+}
+
+// checkLog insists that every line that a unit has logged is an object with a
+// level and a message.
 func (m *mesh) checkLog(t *testing.T, host, unit string) {
 	t.Helper()
 	log := m.run(t, host, "journalctl --no-pager --output=cat _SYSTEMD_UNIT="+unit+".service")
 	if log == "" {
 		t.Errorf("%s logged nothing on %s", unit, host)
 	}
+	lines, keys := 0, 0
 	for line := range strings.Lines(log) {
-		if !strings.Contains(line, "=") && !strings.HasPrefix(line, "{") {
-			t.Errorf("%s logged %q, which has no key", unit, line)
+		var entry map[string]any
+		err := json.Unmarshal([]byte(line), &entry)
+		level, _ := entry["level"].(string)
+		message, _ := entry["msg"].(string)
+		if err != nil || level == "" || message == "" {
+			t.Errorf("%s logged %q, which has no level and msg", unit, line)
 		}
 		if strings.Contains(line, "mesh1.") || strings.Contains(line, "PRIVATE KEY") {
 			t.Errorf("%s logged a secret: %.40q", unit, line)
 		}
+		lines, keys = lines+1, keys+len(entry)-2
+	}
+	if t.Logf("%s has logged %d lines with %d values", unit, lines, keys); keys <= 0 {
+		t.Errorf("no line of %s has more than a level and a message", unit)
 	}
 }
 

@@ -2,11 +2,13 @@ package hosts
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"os/exec"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -98,15 +100,14 @@ func (m *mesh) killLeader(t *testing.T) {
 
 	leader := m.leader(t, "h1")
 	writer := servers[(slices.Index(servers, leader)+1)%len(servers)]
-	w := &writes{mesh: m, host: writer}
+	w := &writes{mesh: m, host: writer, prefix: "written"}
 	w.write(t, 10)
 	killed := time.Now()
 	m.run(t, leader, "systemctl kill --signal=KILL meshd-server")
 	eventually(t, func() error { return w.one(t) })
-	t.Logf("leader %s killed: the next write was acknowledged after %s", leader, millis(time.Since(killed)))
+	t.Logf("leader %s killed: no write was acknowledged for %s", leader, millis(time.Since(killed)))
 	w.write(t, 10)
 	calls.stop(t)
-	w.check(t)
 
 	took := eventually(t, func() error {
 		s, err := m.status(t.Context(), writer)
@@ -116,6 +117,7 @@ func (m *mesh) killLeader(t *testing.T) {
 		return err
 	})
 	t.Logf("three servers again after %s", millis(took))
+	w.check(t)
 }
 
 // killServers leaves the hosts without any server for a while.
@@ -126,8 +128,8 @@ func (m *mesh) killServers(t *testing.T) {
 		m.run(t, host, "systemctl daemon-reload")
 	}
 	calls := m.startLoop(t, "h4", "http://orders.mesh/")
+	m.onServers(t, "systemctl kill --signal=KILL meshd-server")
 	for _, host := range servers {
-		m.run(t, host, "systemctl kill --signal=KILL meshd-server")
 		m.waitOutput(t, host, "systemctl is-active meshd-server || true", "failed")
 	}
 	m.checkWithoutServers(t)
@@ -140,12 +142,17 @@ func (m *mesh) killServers(t *testing.T) {
 	for _, host := range servers[:2] {
 		m.run(t, host, "systemctl start --no-block meshd-server")
 	}
+	w := &writes{mesh: m, host: servers[0], prefix: "back"}
+	eventually(t, func() error { return w.one(t) })
+	t.Logf("with two of three servers started, the first write was accepted after %s", millis(time.Since(started)))
 	m.waitPassing(t, servers[0], "late", 1)
-	t.Logf("with two of three servers started, a registration was done after %s", millis(time.Since(started)))
+	t.Logf("a registration from meanwhile was done after %s", millis(time.Since(started)))
 	m.waitOutput(t, "h3", "dig +short late.service.mesh", m.Host("h4").Address.String())
 	m.run(t, servers[2], "systemctl start meshd-server")
 	calls.stop(t)
 
+	w.check(t)
+	w.undo(t)
 	for _, host := range servers {
 		if after := m.snapshot(t, host); after != before {
 			t.Errorf("%s came back with\n%s\ninstead of\n%s", host, after, before)
@@ -153,11 +160,34 @@ func (m *mesh) killServers(t *testing.T) {
 	}
 }
 
-// checkWithoutServers restarts an agent and calls from its host.
+// onServers runs a script on all servers at the same time.
+func (m *mesh) onServers(t *testing.T, script string) {
+	t.Helper()
+	var all sync.WaitGroup
+	for _, host := range servers {
+		all.Go(func() {
+			if _, err := m.try(t.Context(), host, script); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+}
+
+// checkWithoutServers restarts an agent. When systemd says that it runs, the
+// first call and the first question must succeed.
 func (m *mesh) checkWithoutServers(t *testing.T) {
+	started := time.Now()
 	m.run(t, "h3", "systemctl restart meshd-agent")
-	took := m.waitOutput(t, "h3", httpStatus+"http://orders.mesh/", "200")
-	t.Logf("no server: an agent that was restarted serves calls after %s", millis(took))
+	restarted := time.Since(started)
+	if got := m.run(t, "h3", httpStatus+"http://orders.mesh/ || true"); got != "200" {
+		t.Errorf("without servers, the first call after a restart of the agent said %s", got)
+	}
+	m.run(t, "h3", "systemctl restart meshd-agent")
+	if got := m.run(t, "h3", "dig +short +tries=1 orders.mesh"); got == "" {
+		t.Error("without servers, the first question after a restart of the agent had no answer")
+	}
+	t.Logf("no server: an agent restarted in %s serves the first call and answers the first question", millis(restarted))
 	if got, want := m.run(t, "h3", "dig +short orders.service.mesh | wc -l"), "2"; got != want {
 		t.Errorf("without servers DNS has %s instances of orders, want %s", got, want)
 	}
@@ -178,22 +208,51 @@ func (m *mesh) snapshot(t *testing.T, host string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return s.Cluster.String() + "\n" + out
+	return s.Cluster.String() + "\n" + out + "\n" + m.catalogue(t, host)
+}
+
+// catalogue is what agents have registered: the hosts and, of the services
+// there were before any outage, the instances and the loopback addresses.
+func (m *mesh) catalogue(t *testing.T, host string) string {
+	t.Helper()
+	members, list := &apiv1.MembersReply{}, &apiv1.ListServicesReply{}
+	if err := errors.Join(m.read(t.Context(), host, "meshd members", members), m.read(t.Context(), host, "meshd service list", list)); err != nil {
+		t.Fatal(err)
+	}
+	var lines []string
+	for _, n := range members.Nodes {
+		lines = append(lines, fmt.Sprintf("host %s %s %s:%d created %d", n.Id, n.Name, n.Address, n.InboundPort, n.CreateIndex))
+	}
+	for _, s := range list.Services {
+		if !slices.Contains([]string{"orders", "greeter", "web", "batch", "shaky"}, s.Name) {
+			continue
+		}
+		lines = append(lines, fmt.Sprintf("service %s is number %d and has address %s", s.Name, s.Vip, m.run(t, host, "dig +short "+s.Name+".mesh")))
+		for _, e := range s.Endpoints {
+			lines = append(lines, fmt.Sprintf("instance of %s: %s on %s, port %d, %v, %v", s.Name, e.Id, e.Node, e.Port, e.Meta, e.Protocol))
+		}
+	}
+	if len(lines) < 4+5+6 {
+		t.Errorf("%s lists too little: %q", host, lines)
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "\n")
 }
 
 // writes are resources written one by one; those that were acknowledged must
 // stay.
 type writes struct {
 	*mesh
-	host  string
-	next  int
-	acked []string
+	host   string
+	prefix string // of their names
+	next   int
+	acked  []string
 }
 
 func (w *writes) one(t *testing.T) error {
 	t.Helper()
 	w.next++
-	name := fmt.Sprintf("written-%d", w.next)
+	name := w.name(w.next)
 	w.mesh.write(t, w.host, "/root/write.yaml", "kind: service\nname: "+name+"\n")
 	_, err := w.try(t.Context(), w.host, "meshd apply -f /root/write.yaml")
 	if err == nil {
@@ -211,13 +270,30 @@ func (w *writes) write(t *testing.T, n int) {
 	}
 }
 
+// undo deletes what was written. A write without an acknowledgement may be there
+// or not.
+func (w *writes) undo(t *testing.T) {
+	t.Helper()
+	for n := range w.next {
+		w.run(t, w.host, fmt.Sprintf("meshd get service %[1]s >/dev/null 2>&1 || exit 0; meshd delete service %[1]s", w.name(n+1)))
+	}
+}
+
+func (w *writes) name(n int) string { return fmt.Sprintf("%s-%d", w.prefix, n) }
+
+// check reads what was acknowledged from every server's own state.
 func (w *writes) check(t *testing.T) {
 	t.Helper()
-	there := w.run(t, w.host, "meshd get service -o json")
-	for _, name := range w.acked {
-		if !strings.Contains(there, `"`+name+`"`) {
-			t.Errorf("%s was acknowledged and is lost", name)
-		}
+	for _, host := range servers {
+		eventually(t, func() error {
+			there, err := w.try(t.Context(), host, "meshd get service --stale -o json")
+			for _, name := range w.acked {
+				if err == nil && !strings.Contains(there, `"`+name+`"`) {
+					err = fmt.Errorf("%s was acknowledged and is not on %s", name, host)
+				}
+			}
+			return err
+		})
 	}
-	t.Logf("%d of %d writes acknowledged, all there", len(w.acked), w.next)
+	t.Logf("%d of %d writes were acknowledged, all of them are on every server", len(w.acked), w.next)
 }

@@ -22,7 +22,9 @@ func TestWholeWay(t *testing.T) {
 	step(t, "health checks take instances out and back", m.failCheck)
 	step(t, "routes split by path and weight", m.route)
 	step(t, "policies tell callers apart", m.policies)
-	step(t, "a change acts on every host", m.change)
+	step(t, "the called side checks callers by itself", m.calledSide)
+	step(t, "timeouts and retries hold", m.limits)
+	step(t, "a change acts on every host", m.changes)
 	step(t, "a wrong file changes nothing", m.refuse)
 	step(t, "status, metrics and logs tell what goes on", m.observe)
 	step(t, "an idle mesh costs next to nothing", m.idle)
@@ -91,6 +93,21 @@ socketserver.ThreadingTCPServer.allow_reuse_address = True
 socketserver.ThreadingTCPServer(('127.0.0.1', 9000), Greeter).serve_forever()
 `
 
+// files serves /srv/orders, after as many milliseconds as /srv/delay says for
+// all but the health check.
+const files = `
+import functools, http.server, time
+class Files(http.server.SimpleHTTPRequestHandler):
+    def do_GET(self):
+        if self.path != '/healthz':
+            with open('/srv/delay') as f:
+                time.sleep(int(f.read()) / 1000)
+        super().do_GET()
+    def log_message(self, *args): pass
+http.server.ThreadingHTTPServer.request_queue_size = 128
+http.server.ThreadingHTTPServer(('127.0.0.1', 8080), functools.partial(Files, directory='/srv/orders')).serve_forever()
+`
+
 // declareServices runs orders on h1 (nginx, version 1) and on h2 (Python,
 // version 2), and greeter on h1.
 func (m *mesh) declareServices(t *testing.T) {
@@ -101,7 +118,9 @@ func (m *mesh) declareServices(t *testing.T) {
 		}
 	}
 	m.nginx(t, "h1", "orders", 8080)
-	m.application(t, "h2", "orders", "/usr/bin/python3 -u -m http.server --bind 127.0.0.1 --directory /srv/orders 8080")
+	m.write(t, "h2", "/srv/delay", "0")
+	m.write(t, "h2", "/opt/files.py", files)
+	m.application(t, "h2", "orders", "/usr/bin/python3 -u /opt/files.py")
 	m.write(t, "h1", "/opt/greeter.py", greeter)
 	m.application(t, "h1", "greeter", "/usr/bin/python3 -u /opt/greeter.py")
 
@@ -162,14 +181,7 @@ func (m *mesh) resolveNames(t *testing.T) {
 
 func (m *mesh) callServices(t *testing.T) {
 	m.run(t, "h3", "curl --silent --show-error --fail http://orders.mesh/")
-	answers := m.run(t, "h4", "curl --silent --show-error --fail 'http://orders.mesh/?[1-100]'")
-	// By latency nginx may get nearly all of them; that both are called is shown
-	// by failing checks and by routes.
-	h1, h2 := strings.Count(answers, "on h1"), strings.Count(answers, "on h2")
-	t.Logf("nginx on h1 got %d calls, Python on h2 %d", h1, h2)
-	if h1+h2 != 100 {
-		t.Errorf("%d of 100 calls were answered", h1+h2)
-	}
+	m.balance(t)
 	m.run(t, "h4", "curl --silent --show-error --fail http://orders.mesh:8080/")
 
 	const talk = `exec 3<>/dev/tcp/greeter.mesh/9000; read -r hello <&3; echo "$hello"; echo shout >&3; read -r echo <&3; echo "$echo"`
@@ -177,6 +189,23 @@ func (m *mesh) callServices(t *testing.T) {
 		if got := m.run(t, host, talk); got != "hello from h1\nSHOUT" {
 			t.Errorf("on %s greeter said %q", host, got)
 		}
+	}
+}
+
+// balance makes one of two instances slow: it must get the fewer calls, but
+// not none, since those that wait at the quick one count, too.
+func (m *mesh) balance(t *testing.T) {
+	const calls = 400
+	m.write(t, "h2", "/srv/delay", "40")
+	answers := m.run(t, "h4", fmt.Sprintf("curl --silent --show-error --fail --parallel --parallel-max 20 'http://orders.mesh/?[1-%d]' 2>/dev/null", calls))
+	m.write(t, "h2", "/srv/delay", "0")
+	quick, slow := strings.Count(answers, "on h1"), strings.Count(answers, "on h2")
+	t.Logf("of 20 calls at once the quick instance got %d in all, the one that takes 40 ms longer %d", quick, slow)
+	if quick+slow != calls {
+		t.Errorf("%d of %d calls were answered", quick+slow, calls)
+	}
+	if slow == 0 || slow > quick/2 {
+		t.Errorf("the slow instance got %d calls, the quick one %d", slow, quick)
 	}
 }
 
