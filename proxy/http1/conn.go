@@ -97,7 +97,7 @@ func (c *Conn) await() bool {
 	if !c.in.empty() {
 		return true
 	}
-	c.Caller.SetReadDeadline(after(c.Patience))
+	c.Caller.SetReadDeadline(earlier(after(c.Patience), c.Until))
 	// Drain looks at the state after it has set draining, so that one of the
 	// two sees the other.
 	c.state.Store(idle)

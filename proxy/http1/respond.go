@@ -177,10 +177,11 @@ func (x *exchange) upgrade() {
 	x.relay()
 }
 
-// relay carries bytes until both sides are done, or policy comes to refuse them.
+// relay carries bytes until both sides are done, policy comes to refuse them, or
+// the caller's certificate ends.
 func (x *exchange) relay() {
 	peer := x.up.conn
-	stream := x.call.Hold(func() {
+	stream := x.call.Hold(x.Until, func() {
 		relay.Abort(x.Caller)
 		peer.Abort()
 	})

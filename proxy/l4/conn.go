@@ -3,11 +3,13 @@
 package l4
 
 import (
+	"crypto/tls"
 	"errors"
 	"net"
 	"time"
 
 	"github.com/meshd/meshd/proxy/dispatch"
+	"github.com/meshd/meshd/proxy/mtls"
 	"github.com/meshd/meshd/proxy/observe"
 	"github.com/meshd/meshd/proxy/pool"
 	"github.com/meshd/meshd/proxy/relay"
@@ -135,7 +137,17 @@ func (c *Conn) refuse(p *observe.Problem) {
 	c.Caller.Close()
 }
 
-// relay carries bytes until both sides are done, or policy comes to refuse them.
+// until is when the certificate ends by which the caller is known; zero is
+// never.
+func (c *Conn) until() (end time.Time) {
+	if link, ok := c.Caller.(*tls.Conn); ok {
+		end = mtls.Expires(link.ConnectionState())
+	}
+	return end
+}
+
+// relay carries bytes until both sides are done, policy comes to refuse them, or
+// the caller's certificate ends.
 func (c *Conn) relay(peer *pool.Conn) {
 	defer peer.Close()
 	c.Caller.SetDeadline(time.Now().Add(greetingTimeout))
@@ -143,7 +155,7 @@ func (c *Conn) relay(peer *pool.Conn) {
 		c.Caller.Close()
 		return
 	}
-	stream := c.call.Hold(func() {
+	stream := c.call.Hold(c.until(), func() {
 		relay.Abort(c.Caller)
 		peer.Abort()
 	})
