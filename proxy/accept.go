@@ -3,20 +3,38 @@ package proxy
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"net"
 	"net/netip"
 	"time"
 
+	"github.com/meshd/meshd/internal/netx"
 	"github.com/meshd/meshd/proxy/dispatch"
 	"github.com/meshd/meshd/proxy/http1"
 	"github.com/meshd/meshd/proxy/l4"
 	"github.com/meshd/meshd/proxy/mtls"
+	"github.com/meshd/meshd/proxy/observe"
 	"github.com/meshd/meshd/proxy/plan"
 	"github.com/meshd/meshd/proxy/pool"
 )
 
-// handshakeTimeout is how long another agent may take to prove its identity.
-const handshakeTimeout = 10 * time.Second
+const (
+	// handshakeTimeout is how long another agent may take to prove its identity,
+	// helloTimeout until it begins to; one lost packet may be sent again.
+	handshakeTimeout = 10 * time.Second
+	helloTimeout     = 3 * time.Second
+
+	// maxStrangers bounds handshakes under way; at 12 KiB each, they take less
+	// than 50 MiB.
+	maxStrangers = 4096
+	// maxPerSource lets a busy host open as many links at once as calls make it,
+	// and leaves three quarters to others.
+	maxPerSource = 1024
+)
+
+func newGate() *netx.Gate {
+	return netx.NewGate(netx.GateLimits{Total: maxStrangers, PerSource: maxPerSource, Hello: helloTimeout})
+}
 
 // takeCall serves an application of this host that has connected to a service.
 func (p *Proxy) takeCall(c net.Conn, address netip.AddrPort) {
@@ -45,12 +63,15 @@ func (p *Proxy) identify(c net.Conn) string {
 
 // takeLink serves another agent once it has proved on whose behalf it calls.
 func (p *Proxy) takeLink(c net.Conn) {
-	link := tls.Server(c, mtls.Server(p.Identities, p.dispatcher.Host))
+	var pass *netx.Pass
+	link := tls.Server(c, mtls.Server(p.Identities, func(serverName string) (mtls.Host, bool) {
+		pass.Heard()
+		return p.dispatcher.Host(serverName)
+	}))
 	p.conns.serve(link, netip.AddrPort{}, func() server {
-		ctx, cancel := context.WithTimeout(context.Background(), handshakeTimeout)
-		defer cancel()
-		if err := link.HandshakeContext(ctx); err != nil {
-			p.observer.HandshakeFailed(c.RemoteAddr().String(), err)
+		pass = p.gate.Enter(c)
+		if err := authenticate(link, pass); err != nil {
+			p.observer.ConnectionRefused(observe.Inbound, whyRefused(err), c.RemoteAddr().String(), err)
 			return nil
 		}
 		state := link.ConnectionState()
@@ -62,4 +83,34 @@ func (p *Proxy) takeLink(c net.Conn) {
 		}
 		return l4.New(l4.Config{Caller: link, Origin: origin, Link: true})
 	})
+}
+
+// authenticate has a link leave the gate, one way or the other.
+func authenticate(link *tls.Conn, pass *netx.Pass) error {
+	ctx, cancel := context.WithTimeout(context.Background(), handshakeTimeout)
+	defer cancel()
+	err := link.HandshakeContext(ctx)
+	if cut := pass.Leave(); cut != nil {
+		return cut
+	}
+	return err
+}
+
+func whyRefused(err error) string {
+	switch {
+	case errors.Is(err, netx.ErrSilent):
+		return "silent"
+	case errors.Is(err, netx.ErrCrowded):
+		return "crowded"
+	}
+	return "handshake"
+}
+
+// tooMany tells of a connection that was one more than the proxy serves.
+func (p *Proxy) tooMany(m *member) {
+	direction := observe.Outbound
+	if m.link() {
+		direction = observe.Inbound
+	}
+	p.observer.ConnectionRefused(direction, "full", m.conn.RemoteAddr().String(), errTooMany)
 }

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"sync"
@@ -16,13 +17,24 @@ type server interface {
 	Drain()
 }
 
+// maxServed bounds links, and likewise connections from this host's
+// applications, far above what one host's calls need: a caller that leaks
+// connections must not take the memory and descriptors of all others.
+const maxServed = 20_000
+
+var errTooMany = errors.New("the proxy serves as many connections as it can; see which callers hold them with the metric meshd_connections")
+
 // A group is open connections and the goroutines that serve them.
 type group struct {
+	max     int           // served links, and served others
+	tooMany func(*member) // told of each connection beyond
 	running sync.WaitGroup
 
 	mu       sync.Mutex
 	draining bool
 	members  map[*member]struct{}
+	links    int // of members, those served
+	calls    int // likewise, from this host
 }
 
 // A member is one connection of a group.
@@ -31,6 +43,8 @@ type member struct {
 	address netip.AddrPort // that it came to; zero for links
 	server  server         // nil until it is known who serves it
 }
+
+func (m *member) link() bool { return !m.address.IsValid() }
 
 // serve runs a connection in a goroutine of its own. prepare finds out who
 // serves it; without anybody, the connection is closed.
@@ -67,14 +81,34 @@ func (g *group) remove(m *member) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	delete(g.members, m)
+	if m.server != nil {
+		*g.served(m)--
+	}
 	g.running.Done()
 }
 
+// assign reports whether a connection may be served.
 func (g *group) assign(m *member, s server) bool {
 	g.mu.Lock()
-	defer g.mu.Unlock()
-	m.server = s
-	return !g.draining
+	full := *g.served(m) >= g.max
+	draining := g.draining
+	if !full {
+		m.server = s
+		*g.served(m)++
+	}
+	g.mu.Unlock()
+	if full {
+		g.tooMany(m)
+	}
+	return !full && !draining
+}
+
+// served counts the members of m's kind that are served.
+func (g *group) served(m *member) *int {
+	if m.link() {
+		return &g.links
+	}
+	return &g.calls
 }
 
 // drain drains the connections that came to an address.

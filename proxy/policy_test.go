@@ -348,7 +348,7 @@ func TestSilentStrangersAreCut(t *testing.T) {
 			t.Fatal(err)
 		}
 		began := time.Now()
-		if _, err := raw.Read(make([]byte, 1)); err == nil || time.Since(began) != handshakeTimeout {
+		if _, err := raw.Read(make([]byte, 1)); err == nil || time.Since(began) != helloTimeout {
 			t.Errorf("%v after %v", err, time.Since(began))
 		}
 	})

@@ -43,7 +43,8 @@ type Proxy struct {
 	observer   *observe.Observer
 	pool       *pool.Pool
 	dispatcher *dispatch.Dispatcher
-	conns      group // from all listeners
+	gate       *netx.Gate // of other agents
+	conns      group      // from all listeners
 
 	mu       sync.Mutex
 	stopped  bool
@@ -55,6 +56,8 @@ type Proxy struct {
 // be called.
 func New(c Config) *Proxy {
 	p := &Proxy{Config: c, outbound: map[netip.AddrPort]*listener{}}
+	p.gate = newGate()
+	p.conns.max, p.conns.tooMany = maxServed, p.tooMany
 	p.observer = observe.New(c.Metrics, c.Logger)
 	p.pool = pool.New(c.Network, c.Identities)
 	p.dispatcher = dispatch.New(p.pool, p.observer)

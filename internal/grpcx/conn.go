@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/meshd/meshd/internal/mesh"
+	"github.com/meshd/meshd/internal/netx"
 	"github.com/meshd/meshd/internal/pki"
 )
 
@@ -17,12 +18,13 @@ type Conn struct {
 	known  bool
 	key    [sha256.Size]byte
 	expiry *time.Timer
+	pass   *netx.Pass // of a peer without a certificate
 }
 
 // newConn wraps a connection after its handshake, in which VerifyConnection has
-// verified the peer's certificate.
-func newConn(c *tls.Conn) *Conn {
-	conn := &Conn{Conn: c}
+// verified the peer's certificate. A pass is given up when it closes.
+func newConn(c *tls.Conn, pass *netx.Pass) *Conn {
+	conn := &Conn{Conn: c, pass: pass}
 	certs := c.ConnectionState().PeerCertificates
 	if len(certs) == 0 {
 		return conn
@@ -45,6 +47,9 @@ func (c *Conn) KeyHash() (hash [sha256.Size]byte, ok bool) { return c.key, c.kno
 func (c *Conn) Close() error {
 	if c.expiry != nil {
 		c.expiry.Stop()
+	}
+	if c.pass != nil {
+		c.pass.Leave()
 	}
 	return c.Conn.Close()
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/meshd/meshd/internal/mesh"
+	"github.com/meshd/meshd/internal/netx"
 	"github.com/meshd/meshd/internal/pki"
 	"github.com/meshd/meshd/internal/telemetry"
 )
@@ -20,9 +21,14 @@ const (
 	// handshakeTimeout bounds a handshake and the wait until the connection is
 	// accepted.
 	handshakeTimeout = 10 * time.Second
-	// maxHandshakes bounds those under way; further connections wait in the
-	// kernel.
-	maxHandshakes = 256
+	// helloTimeout lets one packet be lost and sent again.
+	helloTimeout = 3 * time.Second
+	// maxStrangers bounds peers without a certificate and handshakes under way.
+	// All hosts come back at once when a server returns, and none should be cut
+	// off then: there is room for 2000, at the price of some 50 MiB.
+	maxStrangers = 2048
+	// maxPerSource is for hosts that share an address, as behind NAT.
+	maxPerSource = 128
 )
 
 // A Mux takes connections from one listener, makes the TLS handshakes and
@@ -33,7 +39,7 @@ type Mux struct {
 	config   *tls.Config
 	log      *slog.Logger
 	routes   map[string]*route
-	slots    chan struct{}
+	gate     *netx.Gate
 	ctx      context.Context
 	cancel   context.CancelFunc
 	running  sync.WaitGroup
@@ -45,8 +51,8 @@ func NewMux(l net.Listener, t TLS, log *slog.Logger) *Mux {
 	ctx, cancel := context.WithCancel(context.Background())
 	m := &Mux{
 		listener: l, tls: t, config: t.server(), log: telemetry.Limit(log, 20, 10*time.Second),
-		routes: map[string]*route{}, slots: make(chan struct{}, maxHandshakes),
-		ctx: ctx, cancel: cancel,
+		routes: map[string]*route{}, ctx: ctx, cancel: cancel,
+		gate: netx.NewGate(netx.GateLimits{Total: maxStrangers, PerSource: maxPerSource, Hello: helloTimeout}),
 	}
 	m.config.VerifyConnection = m.verify
 	return m
@@ -99,34 +105,22 @@ func (m *Mux) Close() error {
 
 func (m *Mux) accept() {
 	pause := time.Duration(0)
-	for m.acquire() {
+	for {
 		raw, err := m.listener.Accept()
 		switch {
 		case err == nil:
 			pause = 0
-			m.running.Go(func() { defer m.release(); m.handle(raw) })
+			pass := m.gate.Enter(raw)
+			m.running.Go(func() { m.handle(raw, pass) })
 			continue
 		case m.ctx.Err() != nil || errors.Is(err, net.ErrClosed):
-			m.release()
 			return
 		}
-		m.release()
 		pause = min(max(2*pause, 5*time.Millisecond), time.Second)
 		m.log.Error("accepting a connection failed", "address", m.listener.Addr(), "error", err, "retry_in", pause)
 		m.wait(pause)
 	}
 }
-
-func (m *Mux) acquire() bool {
-	select {
-	case <-m.ctx.Done():
-		return false
-	case m.slots <- struct{}{}:
-		return true
-	}
-}
-
-func (m *Mux) release() { <-m.slots }
 
 func (m *Mux) wait(d time.Duration) {
 	select {
@@ -135,20 +129,41 @@ func (m *Mux) wait(d time.Duration) {
 	}
 }
 
-func (m *Mux) handle(raw net.Conn) {
+func (m *Mux) handle(raw net.Conn, pass *netx.Pass) {
 	ctx, cancel := context.WithTimeout(m.ctx, handshakeTimeout)
 	defer cancel()
-	c := tls.Server(raw, m.config)
-	if err := c.HandshakeContext(ctx); err != nil {
+	conn, err := m.handshake(ctx, raw, pass)
+	if err != nil {
 		raw.Close()
 		m.refused(raw, err)
 		return
 	}
-	conn := newConn(c)
-	if err := m.routes[c.ConnectionState().NegotiatedProtocol].take(ctx, conn); err != nil {
+	if err := m.routes[conn.ConnectionState().NegotiatedProtocol].take(ctx, conn); err != nil {
 		conn.Close()
 		m.refused(raw, err)
 	}
+}
+
+// handshake has who shows a certificate leave the gate. Others stay in it for
+// as long as they are connected: anybody can get that far.
+func (m *Mux) handshake(ctx context.Context, raw net.Conn, pass *netx.Pass) (*Conn, error) {
+	config := m.config.Clone()
+	config.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		pass.Heard()
+		return nil, nil // config it is
+	}
+	c := tls.Server(raw, config)
+	err := c.HandshakeContext(ctx)
+	if err == nil && len(c.ConnectionState().PeerCertificates) == 0 {
+		return newConn(c, pass), nil
+	}
+	if cut := pass.Leave(); cut != nil {
+		err = cut
+	}
+	if err != nil {
+		return nil, err
+	}
+	return newConn(c, nil), nil
 }
 
 // refused keeps out of the usual log those that only look whether the port is

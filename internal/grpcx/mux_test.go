@@ -4,13 +4,17 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
+	"net/netip"
+	"os"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/meshd/meshd/internal/memnet"
 	"github.com/meshd/meshd/internal/mesh"
 )
 
@@ -113,42 +117,139 @@ func TestDialNeedsTheProtocol(t *testing.T) {
 	})
 }
 
-// Silent connections are cut in time, and no more than so many are taken at
-// once; whoever waits is served then.
-func TestMuxBoundsHandshakes(t *testing.T) {
+// honest has a host call in, and fails if that takes as long as a second.
+func (w *world) honest(as TLS, h *memnet.Host, grpcs net.Listener) (client, server net.Conn) {
+	w.t.Helper()
+	start := time.Now()
+	client, err := as.Dial(w.t.Context(), h, "s1:7300", GRPC)
+	must(w.t, err)
+	server, err = grpcs.Accept()
+	must(w.t, err)
+	if took := time.Since(start); took >= time.Second {
+		w.t.Errorf("served after %v", took)
+	}
+	return client, server
+}
+
+// flood opens connections that never say a word.
+func (w *world) flood(h *memnet.Host, n int) (silent []net.Conn) {
+	w.t.Helper()
+	for range n {
+		c, err := h.DialContext(w.t.Context(), "tcp", "s1:7300")
+		must(w.t, err)
+		silent = append(silent, c)
+	}
+	return silent
+}
+
+// A flood from one source takes what one source may have, a flood from many all
+// there is; either way the next host is served at once, and again when the
+// silence of all has been long enough.
+func TestMuxUnderFlood(t *testing.T) {
+	f := func(name string, sources, each, live int) {
+		t.Helper()
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			m, grpcs, _ := w.mux(w.server())
+			m.Start()
+			defer m.Close()
+			var silent []net.Conn
+			for i := range sources {
+				h := w.net.Host(fmt.Sprint("stranger", i), netip.AddrFrom4([4]byte{10, 1, 0, byte(i)}))
+				silent = append(silent, w.flood(h, each)...)
+			}
+			c, s := w.honest(w.agent(), w.vm1, grpcs)
+			defer c.Close()
+			defer s.Close()
+			if n := count(silent, open); n != live {
+				t.Errorf("%s: %d silent connections are open, want %d", name, n, live)
+			}
+			time.Sleep(helloTimeout)
+			if n := count(silent, open); n != 0 {
+				t.Errorf("%s: %d silent connections live on", name, n)
+			}
+			if !open(s) || !open(c) {
+				t.Errorf("%s: the honest host was cut off", name)
+			}
+		})
+	}
+	f("one source", 1, 5*maxPerSource, maxPerSource)
+	// The honest host is there as well for a moment, and one stranger pays for it.
+	f("many sources", maxStrangers/maxPerSource+4, maxPerSource, maxStrangers-1)
+}
+
+// Who has said something may take longer than who is silent, but not for ever.
+func TestMuxCutsSlowHandshakes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		m, _, _ := w.mux(w.server())
+		m.Start()
+		defer m.Close()
+		raw := w.flood(w.vm1, 1)[0]
+		go tls.Client(sendOnly{raw}, w.agent().client(GRPC)).Handshake()
+		time.Sleep(handshakeTimeout - time.Millisecond)
+		if !open(raw) {
+			t.Error("cut off too early")
+		}
+		time.Sleep(2 * time.Millisecond)
+		if open(raw) {
+			t.Error("it lives on")
+		}
+	})
+}
+
+// A sendOnly is a client that says hello and then hears nothing.
+type sendOnly struct{ net.Conn }
+
+func (sendOnly) Read([]byte) (int, error) { return 0, io.EOF }
+func (sendOnly) Close() error             { return nil }
+
+// Without a certificate anybody can make a handshake, so such peers stay in the
+// gate, while who has one leaves it.
+func TestMuxKeepsStrangersInTheGate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		m, grpcs, _ := w.mux(w.server())
 		m.Start()
 		defer m.Close()
-		var silent []net.Conn
-		for range maxHandshakes {
-			c, err := w.vm1.DialContext(t.Context(), "tcp", "s1:7300")
-			must(t, err)
+		agent := w.agent()
+		var known, unknown []net.Conn
+		for range 3 {
+			c, s := w.honest(w.nobody(), w.vm1, grpcs)
 			defer c.Close()
-			silent = append(silent, c)
-		}
-		start := time.Now()
-		go func() {
-			c, err := w.agent().Dial(t.Context(), w.vm1, "s1:7300", GRPC)
-			if err != nil {
-				t.Error(err)
-				return
-			}
+			defer s.Close()
+			unknown = append(unknown, c)
+			c, s = w.honest(agent, w.vm1, grpcs)
 			defer c.Close()
-		}()
-		s, err := grpcs.Accept()
-		must(t, err)
-		defer s.Close()
-		if took := time.Since(start); took != handshakeTimeout {
-			t.Errorf("served after %v", took)
+			defer s.Close()
+			known = append(known, c)
+			time.Sleep(helloTimeout)
 		}
-		for _, c := range silent {
-			if _, err := c.Read(make([]byte, 1)); err == nil {
-				t.Error("a silent connection lives")
-			}
+		w.flood(w.vm1, maxPerSource-1)
+		synctest.Wait()
+		if n := count(unknown, open); n != 1 || !open(unknown[2]) {
+			t.Errorf("%d connections of strangers are open", n)
+		}
+		if n := count(known, open); n != 3 {
+			t.Errorf("%d connections of the agent are open", n)
 		}
 	})
+}
+
+func count(conns []net.Conn, f func(net.Conn) bool) (n int) {
+	for _, c := range conns {
+		if f(c) {
+			n++
+		}
+	}
+	return n
+}
+
+// open reads until nothing comes.
+func open(c net.Conn) bool {
+	c.SetReadDeadline(time.Now().Add(time.Microsecond))
+	_, err := io.Copy(io.Discard, c)
+	return errors.Is(err, os.ErrDeadlineExceeded)
 }
 
 func TestMuxCutsWhatNobodyAccepts(t *testing.T) {

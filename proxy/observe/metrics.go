@@ -15,6 +15,7 @@ type metrics struct {
 	verdicts    *prometheus.CounterVec
 	ejections   *prometheus.CounterVec
 	panicking   *prometheus.GaugeVec
+	refused     *prometheus.CounterVec
 }
 
 // seconds are the bounds of the duration's buckets.
@@ -41,6 +42,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		verdicts:    counter("meshd_authz_total", "Decisions by policy; audited ones are refusals that were only recorded.", "src", "dst", "verdict", "policy"),
 		ejections:   counter("meshd_endpoint_ejections_total", "Times that an endpoint was left out because calls to it failed.", "dst"),
 		panicking:   gauge("meshd_cluster_panic", "1 while so many endpoints fail that ejections are ignored.", "cluster"),
+		refused:     counter("meshd_connections_refused_total", "Connections closed before anything was served on them, by why.", "direction", "reason"),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "meshd_request_duration_seconds", Help: "From a request's header to its response's last byte.", Buckets: seconds,
 		}, []string{"direction", "src", "dst"}),

@@ -53,9 +53,11 @@ func (o *Observer) Edge(d Direction, from, to string) *Edge {
 	return e
 }
 
-// HandshakeFailed logs that somebody did not become a caller, at a limited rate.
-func (o *Observer) HandshakeFailed(peer string, err error) {
-	o.throttle.log(o.log, slog.LevelWarn, "link refused", "reason", "handshake", "peer", peer, "error", err)
+// ConnectionRefused counts a connection on which nothing was served, and logs it
+// at a limited rate. Reason is a word for metrics, of a few.
+func (o *Observer) ConnectionRefused(d Direction, reason, peer string, err error) {
+	o.metrics.refused.WithLabelValues(string(d), reason).Inc()
+	o.throttle.log(o.log, slog.LevelWarn, "connection refused", "reason", reason, "direction", string(d), "peer", peer, "error", err)
 }
 
 // ListenerMissing logs that a convenience is not there.
