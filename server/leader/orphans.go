@@ -13,6 +13,9 @@ import (
 // proposed together cost little more than one.
 const parallel = 32
 
+// askTimeout is how long a server that seems dead may take to say otherwise.
+const askTimeout = time.Second
+
 // orphans knows since when servers are dead.
 type orphans struct {
 	notBefore time.Time
@@ -55,6 +58,7 @@ func (l *Loops) endOrphans(ctx context.Context, o *orphans) {
 		}
 	}
 	dead := o.dead(time.Now(), holders, l.alive())
+	l.acquit(ctx, o, dead)
 	var ending sync.WaitGroup
 	slots := make(chan struct{}, parallel)
 	for _, n := range nodes {
@@ -68,6 +72,31 @@ func (l *Loops) endOrphans(ctx context.Context, o *orphans) {
 		})
 	}
 	ending.Wait()
+}
+
+// acquit asks those that are to be taken for dead: one that still answers has
+// only been lost by gossip. It would take its leases back at once, and its hosts
+// would come and go. It is asked again after a while.
+func (l *Loops) acquit(ctx context.Context, o *orphans, dead map[string]bool) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	var asking sync.WaitGroup
+	var mu sync.Mutex
+	for _, s := range l.cfg.Replica.Local().Servers(nil) {
+		if !dead[s.Id] {
+			continue
+		}
+		asking.Go(func() {
+			if _, err := l.cfg.Replica.Progress(ctx, s.Id, s.Address); err != nil {
+				return
+			}
+			l.log.Warn("gossip takes a server for dead, and it answers: its hosts stay with it; let UDP and TCP through to its gossip port", "server", s.Name, "gossip_address", s.GossipAddress)
+			mu.Lock()
+			defer mu.Unlock()
+			dead[s.Id], o.since[s.Id] = false, time.Now()
+		})
+	}
+	asking.Wait()
 }
 
 func (l *Loops) endLease(ctx context.Context, n *apiv1.Node) {

@@ -1,10 +1,20 @@
 package leader
 
 import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"log/slog"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	apiv1 "github.com/meshd/meshd/api/v1"
+	"github.com/meshd/meshd/internal/gossip"
+	"github.com/meshd/meshd/store/command"
+	"github.com/meshd/meshd/store/state"
 )
 
 func TestServersAreDeadAfterAWhile(t *testing.T) {
@@ -47,4 +57,73 @@ func TestSpentTokens(t *testing.T) {
 	f(&apiv1.Token{ExpiresUnix: 2000, UsedUnix: 1001}, false)
 	f(&apiv1.Token{ExpiresUnix: 2000, UsedUnix: 1000}, true)
 	f(&apiv1.Token{ExpiresUnix: 2000, UsedUnix: 1000, Reusable: true}, false)
+}
+
+// A fakeReplica is a state of one host, whose lease is with server s2.
+type fakeReplica struct {
+	db      *state.DB
+	index   uint64
+	answers bool // s2 does
+}
+
+func (r *fakeReplica) Local() *state.Txn { return r.db.Read() }
+
+func (r *fakeReplica) Propose(_ context.Context, msg proto.Message) (*command.Result, error) {
+	r.index++
+	return r.db.Apply(r.index, msg), nil
+}
+
+func (r *fakeReplica) Progress(context.Context, string, string) (uint64, error) {
+	if r.answers {
+		return r.index, nil
+	}
+	return 0, errors.New("nobody answers")
+}
+
+func newFakeReplica(t *testing.T) *fakeReplica {
+	t.Helper()
+	hash := func(s string) []byte { h := sha256.Sum256([]byte(s)); return h[:] }
+	server := func(id string) *apiv1.Server {
+		return &apiv1.Server{Id: id, Name: id, Address: id + ":7300", GossipAddress: id + ":7301", KeyHash: hash(id)}
+	}
+	r := &fakeReplica{db: state.New()}
+	for _, msg := range []proto.Message{
+		&command.InitCluster{
+			Cluster:   &apiv1.Cluster{Id: "c1", TrustDomain: "mesh"},
+			Authority: &apiv1.Authority{TrustDomain: "mesh", RootCertificate: []byte("r"), IssuingCertificate: []byte("i"), SealedIssuingKey: []byte("k")},
+			Server:    server("s1"),
+		},
+		&command.PutToken{Token: &apiv1.Token{Id: "s", SecretHash: hash("s"), ExpiresUnix: 100, Server: true}},
+		&command.PutServer{TokenId: "s", TimeUnix: 1, Server: server("s2")},
+		&command.PutToken{Token: &apiv1.Token{Id: "t", SecretHash: hash("t"), ExpiresUnix: 100}},
+		&command.PutNode{TokenId: "t", TimeUnix: 1, Node: &apiv1.Node{Id: "h1", Name: "h1", Address: "10.0.0.9", InboundPort: 7443, KeyHash: hash("h1")}},
+		&command.TakeLease{NodeId: "h1", ServerId: "s2", Epoch: 1},
+	} {
+		if result, _ := r.Propose(t.Context(), msg); result.Refusal != command.Refusal_REFUSAL_NONE {
+			t.Fatalf("%T: %s", msg, result.Message)
+		}
+	}
+	return r
+}
+
+// Gossip alone is no reason to end the leases of a server that works.
+func TestLeasesOfAServerThatAnswersAreKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newFakeReplica(t)
+		l := New(Config{Self: "s1", Replica: r, Logger: slog.New(slog.DiscardHandler), Members: func() []gossip.Member { return nil }})
+		o := newOrphans(time.Now())
+		pass := func(d time.Duration, want apiv1.NodeState) {
+			t.Helper()
+			for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(orphanInterval) {
+				l.endOrphans(t.Context(), o)
+			}
+			if got := r.Local().Node(nil, "h1").State; got != want {
+				t.Errorf("the host is %v, want %v", got, want)
+			}
+		}
+		r.answers = true
+		pass(time.Minute, apiv1.NodeState_NODE_STATE_ALIVE)
+		r.answers = false
+		pass(2*deadFor, apiv1.NodeState_NODE_STATE_LOST)
+	})
 }
