@@ -176,7 +176,8 @@ func (m *mesh) waitOutput(t *testing.T, host, script, want string) time.Duration
 }
 
 // How long anything may take. It guards against waiting for ever; how long
-// things should take is printed, not judged on machines of unknown speed.
+// things should take is printed, not judged on machines of unknown speed, but
+// for the second within which a change must act.
 const patience = 45 * time.Second
 
 // eventually repeats check until it passes, and says how long that took.

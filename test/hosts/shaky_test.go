@@ -45,6 +45,7 @@ const shakyRetry = "retry: {attempts: 1, on: [5xx], budget: {ratio: 1, min_per_s
 func (m *mesh) limits(t *testing.T) {
 	m.write(t, "h3", "/opt/shaky.py", shaky)
 	m.application(t, "h3", "shaky", "/usr/bin/python3 -u /opt/shaky.py")
+	m.waitOutput(t, "h3", httpStatus+"http://127.0.0.1:8090/", "200") // or the first check fails
 	m.run(t, "h3", "meshd service add shaky --port 8090 --protocol http --check tcp")
 	m.waitPassing(t, "h4", "shaky", 1)
 	m.timeouts(t)
