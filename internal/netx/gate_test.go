@@ -92,7 +92,7 @@ func TestGateCutsSilentOnes(t *testing.T) {
 		if err := r.Leave(); err != nil {
 			t.Error(err)
 		}
-		time.Sleep(2)
+		time.Sleep(2 * time.Nanosecond)
 		synctest.Wait()
 		if err := p.Leave(); !errors.Is(err, ErrSilent) || !silent.closed.Load() {
 			t.Errorf("the silent one: %v", err)
