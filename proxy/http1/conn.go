@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -41,15 +42,11 @@ type Conn struct {
 	Config
 	in       input
 	exchange exchange
-	state    atomic.Int32
 	draining atomic.Bool
-}
 
-// States of a Conn.
-const (
-	busy int32 = iota
-	idle
-)
+	mu   sync.Mutex // of the read deadline while the connection is idle
+	idle bool       // it waits for the first byte of a request
+}
 
 // New makes a Conn, which Serve runs.
 func New(c Config) *Conn {
@@ -76,7 +73,9 @@ func (c *Conn) Serve() {
 // is none.
 func (c *Conn) Drain() {
 	c.draining.Store(true)
-	if c.state.Load() == idle {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.idle {
 		c.Caller.SetReadDeadline(past)
 	}
 }
@@ -97,17 +96,29 @@ func (c *Conn) await() bool {
 	if !c.in.empty() {
 		return true
 	}
-	c.Caller.SetReadDeadline(earlier(after(c.Patience), c.Until))
-	// Drain looks at the state after it has set draining, so that one of the
-	// two sees the other.
-	c.state.Store(idle)
+	c.rest()
+	defer c.wake()
+	// Drain looks whether the connection is idle after it has set draining, so
+	// that one of the two sees the other.
 	if !c.lasts() {
 		return false
 	}
 	c.in.shrink()
-	err := c.in.fill()
-	c.state.Store(busy)
-	return err == nil
+	return c.in.fill() == nil
+}
+
+// rest has Drain end the connection, until wake.
+func (c *Conn) rest() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.idle = true
+	c.Caller.SetReadDeadline(earlier(after(c.Patience), c.Until))
+}
+
+func (c *Conn) wake() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.idle = false
 }
 
 // readHead waits for the rest of a head. Without a problem, ok is false if the
@@ -115,7 +126,7 @@ func (c *Conn) await() bool {
 func (c *Conn) readHead() (head []byte, ok bool, problem *observe.Problem) {
 	var s codec.Scanner
 	c.Caller.SetReadDeadline(time.Now().Add(headTimeout))
-	for began := time.Now(); ; {
+	for {
 		head, n, err := s.Request(c.in.bytes())
 		if err != nil {
 			return nil, false, requestProblem(err)
@@ -125,11 +136,8 @@ func (c *Conn) readHead() (head []byte, ok bool, problem *observe.Problem) {
 		}
 		if err := c.in.fill(); errors.Is(err, errFull) {
 			c.in.grow()
-		} else if isTimeout(err) && time.Since(began) >= headTimeout {
-			return nil, false, &observe.Problem{Code: observe.HeadTimeout}
 		} else if isTimeout(err) {
-			// Drain thought that the connection was idle.
-			c.Caller.SetReadDeadline(began.Add(headTimeout))
+			return nil, false, &observe.Problem{Code: observe.HeadTimeout}
 		} else if err != nil {
 			return nil, false, nil
 		}
