@@ -2,6 +2,7 @@ package push
 
 import (
 	"context"
+	"strings"
 	"sync"
 
 	apiv1 "github.com/meshd/meshd/api/v1"
@@ -28,7 +29,8 @@ func (a *acks) take(ack *apiv1.Ack) {
 	problems := ack.GetProblems()
 	problems = problems[:min(len(problems), maxProblems)]
 	for i, p := range problems {
-		problems[i] = p[:min(len(p), maxProblemSize)]
+		// A character cut in two could not be sent on.
+		problems[i] = strings.ToValidUTF8(p[:min(len(p), maxProblemSize)], "")
 	}
 	a.mu.Lock()
 	a.version, a.problems = ack.GetVersion(), problems
