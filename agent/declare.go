@@ -27,7 +27,7 @@ func (a *Agent) AddService(ctx context.Context, d *apiv1.Declaration) (*apiv1.Ad
 		return nil, err
 	}
 	reply := &apiv1.AddServiceReply{Protocol: d.GetProtocol()}
-	switch warning, err := a.confirm(ctx, d.GetName(), a.rebuild(true).sequence); {
+	switch warning, err := a.confirm(ctx, d, a.rebuild(true).sequence); {
 	case err != nil:
 		err = errors.Join(err, undo())
 		a.rebuild(true)
@@ -45,16 +45,20 @@ func (a *Agent) AddService(ctx context.Context, d *apiv1.Declaration) (*apiv1.Ad
 // know the service from them and to have its certificate: from then on the host
 // can speak and answer as the service. What is late is a warning, what the
 // servers refuse an error.
-func (a *Agent) confirm(ctx context.Context, service string, sequence uint64) (warning string, err error) {
+func (a *Agent) confirm(ctx context.Context, d *apiv1.Declaration, sequence uint64) (warning string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, confirmTime)
 	defer cancel()
 	err = a.control.WaitRegistered(ctx, sequence)
-	switch {
-	case errors.As(err, new(*control.RefusedError)):
-		return "", err
-	case err != nil:
+	if refused := new(control.RefusedError); errors.As(err, &refused) {
+		err = refused.Of(d.GetId()) // another's is no reason to take this one back
+		if err != nil {
+			return "", err
+		}
+	}
+	if err != nil {
 		return "the servers did not answer yet; the service is registered as soon as one does", nil
 	}
+	service := d.GetName()
 	err = a.waitBuilt(ctx, func(b built) bool { return b.slice.Services[service] != nil && a.speaksAs(service) })
 	if err != nil {
 		return "the service is registered, but not at work yet; meshd status shows why when it does not follow soon", nil

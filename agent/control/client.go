@@ -50,7 +50,7 @@ type Client struct {
 	ack       *apiv1.Ack
 	wanted    *apiv1.Registrations // nil until the first Register
 	answered  uint64               // sequence
-	refusal   string               // of the answered one
+	refusal   *RefusedError        // of the answered one, nil if all were accepted
 	leaving   bool
 	lastError error
 }

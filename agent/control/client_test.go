@@ -343,3 +343,16 @@ func TestDelay(t *testing.T) {
 	f(7, 5*time.Second)
 	f(1000, 5*time.Second)
 }
+
+func TestARefusalNamesInstances(t *testing.T) {
+	f := func(r *apiv1.RegistrationsResult, id string, want bool) {
+		t.Helper()
+		if got := refusalOf(r).Of(id) != nil; got != want {
+			t.Errorf("%v refuses %s: %v, want %v", r, id, got, want)
+		}
+	}
+	f(&apiv1.RegistrationsResult{Error: "no leader"}, "a", true)
+	some := &apiv1.RegistrationsResult{Error: "b: not allowed", Refused: []*apiv1.RefusedInstance{{Id: "b", Reason: "not allowed"}}}
+	f(some, "a", false)
+	f(some, "b", true)
+}

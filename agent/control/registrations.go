@@ -28,7 +28,24 @@ func (c *Client) Register(instances []*apiv1.Instance) (sequence uint64) {
 func equal(a, b *apiv1.Instance) bool { return proto.Equal(a, b) }
 
 // A RefusedError says that the servers refused what this host registered.
-type RefusedError struct{ Reason string }
+type RefusedError struct {
+	Reason string
+	// Instances are the refused ones by id, with the reason of each: the others
+	// are registered. Without any, none is.
+	Instances map[string]string
+}
+
+// Of is the refusal as far as it concerns one instance, nil if it does not.
+func (e *RefusedError) Of(id string) error {
+	reason, named := e.Instances[id]
+	switch {
+	case named:
+		return &RefusedError{Reason: reason, Instances: map[string]string{id: reason}}
+	case len(e.Instances) == 0:
+		return e
+	}
+	return nil
+}
 
 func (e *RefusedError) Error() string { return "the servers refused the registration: " + e.Reason }
 
@@ -36,21 +53,21 @@ func (e *RefusedError) Error() string { return "the servers refused the registra
 // sequence or later ones. It returns a *RefusedError when they refused, and ctx's
 // cause when it ended first.
 func (c *Client) WaitRegistered(ctx context.Context, sequence uint64) error {
-	refusal := ""
+	var refusal *RefusedError
 	err := c.wait(ctx, func() bool {
 		refusal = c.refusal
 		return c.answered >= sequence
 	})
-	if err == nil && refusal != "" {
-		return &RefusedError{refusal}
+	if err == nil && refusal != nil {
+		return refusal
 	}
 	return err
 }
 
 // WaitAccepted blocks until the servers accepted the registrations of that
-// sequence or later ones, however often they refuse them before.
+// sequence or later ones, or some of them, however often they refuse them before.
 func (c *Client) WaitAccepted(ctx context.Context, sequence uint64) error {
-	return c.wait(ctx, func() bool { return c.answered >= sequence && c.refusal == "" })
+	return c.wait(ctx, func() bool { return c.answered >= sequence && (c.refusal == nil || len(c.refusal.Instances) > 0) })
 }
 
 // Registered reports whether the servers accepted what was registered last, and
@@ -61,8 +78,8 @@ func (c *Client) Registered() error {
 	switch {
 	case c.wanted == nil || c.answered < c.wanted.Sequence:
 		return errors.New("the servers did not answer the registration yet")
-	case c.refusal != "":
-		return &RefusedError{c.refusal}
+	case c.refusal != nil:
+		return c.refusal
 	}
 	return nil
 }
@@ -76,8 +93,9 @@ func (s *session) registered(r *apiv1.RegistrationsResult) {
 		if r.GetSequence() < c.answered {
 			return
 		}
-		news = r.GetError() != c.refusal
-		c.answered, c.refusal = r.GetSequence(), r.GetError()
+		refusal := refusalOf(r)
+		news = (refusal == nil) != (c.refusal == nil) || refusal != nil && refusal.Reason != c.refusal.Reason
+		c.answered, c.refusal = r.GetSequence(), refusal
 	})
 	switch {
 	case news && r.GetError() != "":
@@ -85,4 +103,15 @@ func (s *session) registered(r *apiv1.RegistrationsResult) {
 	case news:
 		c.log.Info("the servers accepted this host's services")
 	}
+}
+
+func refusalOf(r *apiv1.RegistrationsResult) *RefusedError {
+	if r.GetError() == "" {
+		return nil
+	}
+	e := &RefusedError{Reason: r.GetError(), Instances: map[string]string{}}
+	for _, i := range r.GetRefused() {
+		e.Instances[i.GetId()] = i.GetReason()
+	}
+	return e
 }

@@ -2,6 +2,7 @@ package push
 
 import (
 	"crypto/sha256"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -188,10 +189,53 @@ func TestDifference(t *testing.T) {
 	}
 }
 
-func TestTooManyInstances(t *testing.T) {
-	set := make([]*apiv1.Instance, maxInstances+1)
-	if err := checkInstances(&apiv1.Node{}, set); err == nil || !strings.Contains(err.Error(), "1001 instances") {
-		t.Errorf("got %v", err)
+// What is wrong with one instance must not keep the others from being written.
+func TestRefusedInstancesLeaveTheOthers(t *testing.T) {
+	node := &apiv1.Node{Id: "h1", Name: "h1", AllowedServices: []string{"web", "db"}}
+	at := func(id, service string, port uint32) *apiv1.Instance {
+		i := web(id)
+		i.Service, i.Port = service, port
+		return i
+	}
+	f := func(have, set []*apiv1.Instance, want ...string) {
+		t.Helper()
+		valid, refused := choose(node, have, set)
+		got := ids(valid)
+		for _, r := range refused {
+			got = append(got, r.Id+": "+r.Reason)
+		}
+		if len(got) != len(want) {
+			t.Fatalf("got %q, want %q", got, want)
+		}
+		for n := range got {
+			if !strings.HasPrefix(got[n], want[n]) {
+				t.Errorf("got %q, want %q", got[n], want[n])
+			}
+		}
+	}
+	f(nil, []*apiv1.Instance{at("a", "web", 80), at("x", "admin", 81), at("b", "db", 82)},
+		"a", "b", `x: host "h1" may not run the service "admin"`)
+	f(nil, []*apiv1.Instance{at("a", "web", 80), at("a", "web", 81), at("b", "web", 80), at("c", "db", 0)},
+		"a", "a: the id is given twice", `b: service web is on port 80 already as instance "a"`, "c: port")
+	// The newcomer gives way.
+	f([]*apiv1.Instance{at("b", "web", 80)}, []*apiv1.Instance{at("a", "web", 80), at("b", "web", 80)},
+		"b", `a: service web is on port 80 already as instance "b"`)
+
+	var many []*apiv1.Instance
+	for n := range maxInstances + maxNamed + 1 {
+		many = append(many, at(fmt.Sprint("i", n), "web", uint32(n+1)))
+	}
+	valid, refused := choose(node, nil, many)
+	if text := describe(refused); len(valid) != maxInstances || len(refused) != maxNamed+1 || !strings.HasSuffix(text, "and 1 more") {
+		t.Errorf("%d are taken, %d refused: %s", len(valid), len(refused), text)
+	}
+}
+
+func TestProblemsAreCutBetweenCharacters(t *testing.T) {
+	a := newAcks()
+	a.take(&apiv1.Ack{Problems: []string{"x" + strings.Repeat("\u00e9", maxProblemSize)}})
+	if _, err := proto.Marshal(a.status("h1")); err != nil {
+		t.Error(err)
 	}
 }
 

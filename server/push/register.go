@@ -16,36 +16,51 @@ func (s *session) register() {
 	if r == nil {
 		return
 	}
-	answer := &apiv1.RegistrationsResult{Sequence: r.GetSequence()}
-	if err := s.setInstances(r.GetInstances()); err != nil {
-		answer.Error = err.Error()
-		s.log.Warn("registrations refused", "error", err)
+	refused, err := s.setInstances(r.GetInstances())
+	if errors.Is(err, errStale) {
+		s.inbox.putBack(r)
+		return
 	}
+	answer := &apiv1.RegistrationsResult{Sequence: r.GetSequence(), Refused: refused, Error: describe(refused)}
+	if err != nil {
+		answer.Refused, answer.Error = nil, err.Error()
+	}
+	if answer.Error != "" && answer.Error != s.refusal {
+		s.log.Warn("registrations refused", "error", answer.Error)
+	}
+	s.refusal = answer.Error
 	s.outbox.fill(func(o *outbox) { o.result = answer })
 }
 
-// setInstances writes what differs from what the host had.
-func (s *session) setInstances(set []*apiv1.Instance) error {
+// errStale says that the lease went to another stream. It is the handler that
+// finds out how to go on.
+var errStale = errors.New("the host's lease is no longer this stream's")
+
+// setInstances writes what differs from what the host had, as far as it is
+// valid: what is wrong with one service must not hold up the others.
+func (s *session) setInstances(set []*apiv1.Instance) (refused []*refusal, err error) {
 	txn := s.hub.cfg.Replica.Local()
 	node := txn.Node(nil, s.node.Id)
 	if node == nil {
-		return errors.New("the host was removed from the mesh")
+		return nil, errors.New("the host was removed from the mesh")
 	}
-	if err := checkInstances(node, set); err != nil {
-		return err
-	}
-	put, remove := difference(txn.NodeInstances(nil, node.Id), ownInstances(node.Id, set))
+	have := txn.NodeInstances(nil, node.Id)
+	valid, refused := choose(node, have, set)
+	put, remove := difference(have, ownInstances(node.Id, valid))
 	if len(put)+len(remove) == 0 {
-		return nil
+		return refused, nil
 	}
-	result, err := s.hub.propose(s.ctx, &command.SetInstances{NodeId: node.Id, Put: put, Remove: remove})
-	if err == nil && result.Refusal != command.Refusal_REFUSAL_NONE {
-		err = errors.New(result.Message)
+	result, err := s.hub.propose(s.ctx, &command.SetInstances{NodeId: node.Id, Put: put, Remove: remove, Epoch: s.epoch})
+	switch {
+	case err != nil:
+		return nil, err
+	case result.Refusal == command.Refusal_REFUSAL_STALE_LEASE:
+		return nil, errStale
+	case result.Refusal != command.Refusal_REFUSAL_NONE:
+		return nil, errors.New(result.Message)
 	}
-	if err == nil {
-		s.log.Info("registrations changed", "put", ids(put), "removed", remove)
-	}
-	return err
+	s.log.Info("registrations changed", "put", ids(put), "removed", remove)
+	return refused, nil
 }
 
 func ids(set []*apiv1.Instance) (list []string) {
@@ -68,6 +83,15 @@ func (b *inbox) put(r *apiv1.Registrations) {
 	b.newest = r
 	if b.wake != nil {
 		b.wake()
+	}
+}
+
+// putBack is for what could not be dealt with, unless something newer came.
+func (b *inbox) putBack(r *apiv1.Registrations) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.newest == nil {
+		b.newest = r
 	}
 }
 

@@ -3,41 +3,82 @@ package push
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"google.golang.org/protobuf/proto"
 
 	apiv1 "github.com/meshd/meshd/api/v1"
 	"github.com/meshd/meshd/internal/mesh"
+	"github.com/meshd/meshd/store/state"
 )
 
 // maxInstances bounds what one host may register.
 const maxInstances = 1000
 
-// checkInstances reports what is wrong with a set of registrations, naming the
-// instance and the way out. Whether the host may run such services is decided
-// where it is written.
-func checkInstances(node *apiv1.Node, set []*apiv1.Instance) error {
-	if len(set) > maxInstances {
-		return fmt.Errorf("%d instances are registered, and a host may have %d", len(set), maxInstances)
-	}
+// A refusal says why one instance is not written.
+type refusal = apiv1.RefusedInstance
+
+// choose parts a set of registrations into what can be written and what is
+// refused, with the reason and the way out. Of two that exclude each other the
+// one that the host has already stays, else the first.
+func choose(node *apiv1.Node, have, set []*apiv1.Instance) (valid []*apiv1.Instance, refused []*refusal) {
 	ids := make(map[string]bool, len(set))
 	ports := make(map[string]string, len(set))
-	for _, i := range set {
+	for _, i := range presentFirst(have, set) {
 		if err := checkInstance(node, i); err != nil {
-			return fmt.Errorf("instance %q: %w", i.GetId(), err)
+			refused = append(refused, &refusal{Id: i.GetId(), Reason: err.Error()})
+			continue
 		}
-		if ids[i.Id] {
-			return fmt.Errorf("instance %q: the id is given twice: give one of the two another id", i.Id)
+		switch other, taken := ports[place(i)]; {
+		case len(valid) == maxInstances:
+			refused = append(refused, &refusal{Id: i.Id, Reason: fmt.Sprintf("%d instances are registered, and a host may have %d", len(set), maxInstances)})
+		case ids[i.Id]:
+			refused = append(refused, &refusal{Id: i.Id, Reason: "the id is given twice: give one of the two another id"})
+		case taken:
+			refused = append(refused, &refusal{Id: i.Id, Reason: fmt.Sprintf("service %s is on port %d already as instance %q: remove one of the two", i.Service, i.Port, other)})
+		default:
+			ids[i.Id], ports[place(i)] = true, i.Id
+			valid = append(valid, i)
 		}
-		ids[i.Id] = true
-		// A caller names an instance of a host by its service and port.
-		port := fmt.Sprintf("%s:%d", i.Service, i.Port)
-		if other, taken := ports[port]; taken {
-			return fmt.Errorf("instance %q: service %s is on port %d already as instance %q: remove one of the two", i.Id, i.Service, i.Port, other)
-		}
-		ports[port] = i.Id
 	}
-	return nil
+	return valid, refused
+}
+
+// place is what callers name an instance of a host by.
+func place(i *apiv1.Instance) string { return fmt.Sprintf("%s:%d", i.GetService(), i.GetPort()) }
+
+// presentFirst puts the instances of a set that the host has in the same place
+// already before the others.
+func presentFirst(have, set []*apiv1.Instance) []*apiv1.Instance {
+	places := make(map[string]string, len(have))
+	for _, i := range have {
+		places[i.Id] = place(i)
+	}
+	late := func(i *apiv1.Instance) int {
+		if places[i.GetId()] == place(i) {
+			return 0
+		}
+		return 1
+	}
+	sorted := slices.Clone(set)
+	slices.SortStableFunc(sorted, func(a, b *apiv1.Instance) int { return late(a) - late(b) })
+	return sorted
+}
+
+// maxNamed bounds the refused instances that one text names.
+const maxNamed = 20
+
+// describe gives all refusals in one text, empty when there are none.
+func describe(refused []*refusal) string {
+	var texts []string
+	for _, r := range refused[:min(len(refused), maxNamed)] {
+		texts = append(texts, fmt.Sprintf("instance %q: %s", r.Id, r.Reason))
+	}
+	if more := len(refused) - maxNamed; more > 0 {
+		texts = append(texts, fmt.Sprintf("and %d more", more))
+	}
+	return strings.ToValidUTF8(strings.Join(texts, "; "), "\uFFFD")
 }
 
 func checkInstance(node *apiv1.Node, i *apiv1.Instance) error {
@@ -58,7 +99,7 @@ func checkInstance(node *apiv1.Node, i *apiv1.Instance) error {
 	case i.Health != apiv1.Health_HEALTH_PASSING && i.Health != apiv1.Health_HEALTH_CRITICAL:
 		return errors.New("its health is neither passing nor critical")
 	}
-	return nil
+	return state.CheckInstance(node, i)
 }
 
 // difference gives what turns the instances that a host has into those it

@@ -41,7 +41,8 @@ type session struct {
 	inbox  inbox
 	pulse  pulse
 
-	tenure // of the handler alone
+	tenure         // of the handler alone
+	refusal string // the last answer's, too
 }
 
 func newSession(h *Hub, stream Stream, node *apiv1.Node) *session {

@@ -15,11 +15,18 @@ func (w *writer) setInstances(c *command.SetInstances) error {
 	if err != nil {
 		return err
 	}
+	if c.Epoch != 0 && c.Epoch != node.LeaseEpoch {
+		return refuse(command.Refusal_REFUSAL_STALE_LEASE, "the instances of host %q were sent under its lease %d, and it has lease %d", node.Name, c.Epoch, node.LeaseEpoch)
+	}
 	named := map[string]bool{}
 	for _, i := range c.Put {
-		if err := checkInstance(node, i, named); err != nil {
+		if err := CheckInstance(node, i); err != nil {
 			return err
 		}
+		if named[i.Id] {
+			return invalid("instance %q of host %q is there twice", i.Id, node.Name)
+		}
+		named[i.Id] = true
 	}
 	for _, id := range c.Remove {
 		if named[id] {
@@ -35,15 +42,11 @@ func (w *writer) setInstances(c *command.SetInstances) error {
 	return nil
 }
 
-// checkInstance checks one instance of a host and adds its id to those named.
-func checkInstance(node *apiv1.Node, i *apiv1.Instance, named map[string]bool) error {
+// CheckInstance says why a host cannot have an instance, whatever others it has.
+func CheckInstance(node *apiv1.Node, i *apiv1.Instance) error {
 	if err := checkID("instance", i.GetId()); err != nil {
 		return errorIn(err, "host %q", node.Name)
 	}
-	if named[i.Id] {
-		return invalid("instance %q of host %q is there twice", i.Id, node.Name)
-	}
-	named[i.Id] = true
 	if i.NodeId != "" && i.NodeId != node.Id {
 		return invalid("instance %q is of host %s and was sent by %s", i.Id, i.NodeId, node.Id)
 	}

@@ -79,3 +79,22 @@ func TestSetInstancesRefuses(t *testing.T) {
 	f(isInvalid, "sent by", &command.SetInstances{Put: []*apiv1.Instance{{NodeId: "n2", Id: "x", Service: "web", Port: 80}}})
 	m.ok(&command.SetInstances{NodeId: "n1", Put: []*apiv1.Instance{instance("a", "orders-a"), instance("w", "web")}})
 }
+
+// What a stream sent while it had the host's lease must not undo what a newer
+// one has written since.
+func TestSetInstancesOfAnOldLease(t *testing.T) {
+	m := newMesh(t)
+	m.ok(join("n1", "vm1", "any"))
+	m.ok(&command.TakeLease{NodeId: "n1", ServerId: "s1", Epoch: 2})
+	put := func(epoch uint64) *command.SetInstances {
+		return &command.SetInstances{NodeId: "n1", Epoch: epoch, Put: []*apiv1.Instance{instance("web-1", "web")}}
+	}
+	for _, epoch := range []uint64{1, 3} {
+		if r := m.db.Apply(m.index+1, put(epoch)); r.Refusal != command.Refusal_REFUSAL_STALE_LEASE {
+			t.Errorf("epoch %d: %v", epoch, r)
+		}
+		m.index++
+	}
+	m.ok(put(2))
+	m.ok(&command.SetInstances{NodeId: "n1", Remove: []string{"web-1"}}) // as before there were epochs
+}
