@@ -209,3 +209,22 @@ func TestStrangersCannotMakeAServerKeepMessages(t *testing.T) {
 		}
 	})
 }
+
+func TestHostsSeeNoKeysOrRightsOfOthers(t *testing.T) {
+	bubble(t, 1, func(t *testing.T, m *meshtest.Mesh) {
+		s := m.Servers[0]
+		h := m.JoinFakeAgent("h1")
+		f := func(c apiv1.AdminClient, all bool) {
+			t.Helper()
+			reply, err := c.Members(t.Context(), &apiv1.MembersRequest{})
+			if err != nil || len(reply.Nodes) != 1 || reply.Nodes[0].Name != "h1" {
+				t.Fatal(reply, err)
+			}
+			if n := reply.Nodes[0]; (len(n.KeyHash) > 0) != all || (len(n.AllowedServices) > 0) != all {
+				t.Errorf("got %v", n)
+			}
+		}
+		f(s.Admin(), true)
+		f(apiv1.NewAdminClient(h.Dial(s)), false)
+	})
+}

@@ -64,9 +64,9 @@ func endpoint(i *apiv1.Instance, node *apiv1.Node) *apiv1.Endpoint {
 	}
 }
 
-// publicNode is what agents may know of a host: how to reach it, and nothing of
+// PublicNode is what agents may know of a host: how to reach it, and nothing of
 // its key, its rights or who holds its lease.
-func publicNode(n *apiv1.Node) *apiv1.Node {
+func PublicNode(n *apiv1.Node) *apiv1.Node {
 	return &apiv1.Node{
 		Id: n.Id, Name: n.Name, Address: n.Address, InboundPort: n.InboundPort,
 		State: n.State, Version: n.Version, CreateIndex: n.CreateIndex, ModifyIndex: n.ModifyIndex,
@@ -94,7 +94,7 @@ func (b *builder) update(txn *state.Txn, ws *state.WatchSet, at cursor) (*apiv1.
 		u.Services = append(u.Services, b.service(txn, s))
 	}
 	for _, n := range txn.NodesSince(ws, at.version) {
-		u.Nodes = append(u.Nodes, publicNode(n))
+		u.Nodes = append(u.Nodes, PublicNode(n))
 	}
 	changed := len(u.Services)+len(u.Nodes)+len(u.RemovedNodes) > 0
 	config, version := txn.MeshConfig(ws)

@@ -69,7 +69,20 @@ func (s *admin) Members(ctx context.Context, r *apiv1.MembersRequest) (*apiv1.Me
 	if err != nil {
 		return nil, err
 	}
-	return &apiv1.MembersReply{Servers: s.servers(txn), Nodes: txn.Nodes(nil)}, nil
+	nodes := txn.Nodes(nil)
+	if callerOf(ctx).role == host {
+		nodes = publicNodes(nodes)
+	}
+	return &apiv1.MembersReply{Servers: s.servers(txn), Nodes: nodes}, nil
+}
+
+// publicNodes are hosts as another host may see them.
+func publicNodes(nodes []*apiv1.Node) []*apiv1.Node {
+	public := make([]*apiv1.Node, len(nodes))
+	for i, n := range nodes {
+		public[i] = push.PublicNode(n)
+	}
+	return public
 }
 
 func (s *admin) ListServices(ctx context.Context, r *apiv1.ListServicesRequest) (*apiv1.ListServicesReply, error) {
