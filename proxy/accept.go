@@ -16,6 +16,7 @@ import (
 	"github.com/meshd/meshd/proxy/observe"
 	"github.com/meshd/meshd/proxy/plan"
 	"github.com/meshd/meshd/proxy/pool"
+	"github.com/meshd/meshd/proxy/relay"
 )
 
 const (
@@ -40,6 +41,11 @@ func newGate() *netx.Gate {
 func (p *Proxy) takeCall(c net.Conn, address netip.AddrPort) {
 	p.conns.serve(c, address, func() server {
 		caller := p.identify(c)
+		if caller == "" {
+			p.observer.ConnectionRefused(observe.Outbound, "unknown", c.RemoteAddr().String(), errUnknownCaller)
+			relay.Abort(c)
+			return nil
+		}
 		service := p.dispatcher.Service(address)
 		if service == nil {
 			return nil
@@ -52,13 +58,15 @@ func (p *Proxy) takeCall(c net.Conn, address netip.AddrPort) {
 	})
 }
 
+// errUnknownCaller is the fate of calls that nobody answers for: one that bore
+// the host's identity would pass rules that are about the service that made it.
+var errUnknownCaller = errors.New("the caller was gone before the kernel could say who it is")
+
 func (p *Proxy) identify(c net.Conn) string {
-	if p.Caller != nil {
-		if id := p.Caller(c); id != "" {
-			return id
-		}
+	if p.Caller == nil {
+		return p.HostIdentity
 	}
-	return p.HostIdentity
+	return p.Caller(c)
 }
 
 // takeLink serves another agent once it has proved on whose behalf it calls.

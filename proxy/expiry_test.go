@@ -25,7 +25,7 @@ func TestCertificateEndsWhatWasOpened(t *testing.T) {
 				c := open(m)
 				for range 19 {
 					use(c)
-					time.Sleep(30 * time.Second)
+					<-time.After(30 * time.Second)
 				}
 				if _, err := c.ReadByte(); err == nil || time.Since(began) > life || time.Since(began) < life-2*time.Second {
 					t.Errorf("%v after %v", err, time.Since(began))

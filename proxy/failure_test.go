@@ -80,6 +80,7 @@ func TestNobodyToCall(t *testing.T) {
 		if r := c.send("HEAD / HTTP/1.1\nHost: orders\n\n").receive("HEAD"); r.StatusCode != 503 {
 			t.Errorf("got %d", r.StatusCode)
 		}
+		synctest.Wait() // a call is counted after it was answered
 		if n := m.near().value(t, "meshd_requests_total", "error", "no-endpoint", "src", "web", "dst", "orders", "status_class", "5xx"); n != 4 {
 			t.Errorf("%v counted", n)
 		}
@@ -552,5 +553,27 @@ func TestListenerThatCannotBeOpened(t *testing.T) {
 		}
 		m.vip = "127.128.0.9:80"
 		m.want(get, 503, "app-connect-failed")
+	})
+}
+
+// A call that nobody answers for is not served, not even as the host's.
+func TestUnknownCallersAreNotServed(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		m := newMesh(t, 2)
+		m.serve(m.far(), func(net.Conn) { t.Error("the application was called") })
+		m.near().caller = ""
+		conn, err := m.near().DialContext(t.Context(), "tcp", m.vip)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		io.WriteString(conn, "GET / HTTP/1.1\r\nHost: orders\r\n\r\n")
+		if n, err := conn.Read(make([]byte, 1)); n > 0 || err == nil {
+			t.Errorf("%d bytes, error %v", n, err)
+		}
+		synctest.Wait()
+		if n := m.near().value(t, "meshd_connections_refused_total", "direction", "outbound", "reason", "unknown"); n != 1 {
+			t.Errorf("%v counted", n)
+		}
 	})
 }

@@ -27,7 +27,7 @@ type Config struct {
 	Identities mtls.Source
 	// Caller tells the SPIFFE ID of whoever opened the other end of a
 	// connection from this host. It is asked right after accept. Callers that
-	// it gives no name are the host, as all are if it is nil.
+	// it gives no name are not served. If it is nil, all are the host.
 	Caller func(net.Conn) string
 	// HostIdentity is the SPIFFE ID of the host.
 	HostIdentity string
