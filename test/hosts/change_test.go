@@ -35,19 +35,19 @@ type change struct {
 	content, wants [2]string
 }
 
-// changes tries a change of every kind. The policy, before the route, leaves
-// everyone allowed to call.
+// changes tries a change of every kind.
 func (m *mesh) changes(t *testing.T) {
 	toSubset := func(name string) string {
 		return "kind: route\nname: orders-v2\nservice: orders\nrules:\n  - split: [{to: orders@" + name + "}]\n"
 	}
+	m.apply(t, "h1", ordersPolicy(everyoneMayCall))
 	for _, c := range []change{
 		{"service", "http://shaky.mesh/slow?100",
 			[2]string{shakyService("timeout: {request: 15s}"), shakyService("timeout: {request: 50ms}")}, [2]string{"200", "504"}},
-		{"policy", "http://orders.mesh/",
-			[2]string{ordersPolicy(onlyWeb), ordersPolicy(everyoneMayCall)}, [2]string{"403", "200"}},
 		{"route", "http://orders.mesh/",
 			[2]string{toSubset("v1"), toSubset("v2")}, [2]string{"h1", "h2"}},
+		{"policy", "http://orders.mesh/",
+			[2]string{ordersPolicy(onlyWeb), ordersPolicy(everyoneMayCall)}, [2]string{"403", "200"}},
 	} {
 		m.flip(t, c)
 	}

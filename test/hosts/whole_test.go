@@ -132,8 +132,12 @@ protocol: http
 check: http:/healthz
 meta: {version: "2"}
 `)
-	t.Logf("both instances of orders are known on h4 after %s", millis(m.waitPassing(t, "h4", "orders", 2)))
+	t.Logf("the servers know both instances of orders after %s", millis(m.waitPassing(t, "h4", "orders", 2)))
 	m.waitPassing(t, "h4", "greeter", 1)
+	for _, host := range []string{"h3", "h4"} { // whose agents hear of it a moment later
+		m.waitOutput(t, host, "dig +short orders.service.mesh | wc -l", "2")
+		m.waitOutput(t, host, "dig +short greeter.service.mesh | wc -l", "1")
+	}
 }
 
 func (m *mesh) resolveNames(t *testing.T) {
