@@ -20,7 +20,9 @@ import (
 	"github.com/meshd/meshd/store/state"
 )
 
-// renewRetry is how long after a failed renewal the next one is tried.
+// renewRetry is how long after a renewal the next one is tried at the soonest: it
+// may have failed, or the authority may end so soon that what it signs is due at
+// once.
 const renewRetry = time.Minute
 
 // A keeper holds the server's own certificate, the trust anchors and the mesh's
@@ -32,6 +34,8 @@ type keeper struct {
 
 	cert  atomic.Pointer[tls.Certificate]
 	roots atomic.Pointer[x509.CertPool]
+
+	soonest time.Time // for the next renewal; of run alone
 
 	mu        sync.Mutex
 	stored    *apiv1.Authority // nil until the first replication
@@ -91,16 +95,18 @@ func (k *keeper) run(ctx context.Context, local func() *state.Txn) {
 
 // await blocks until ws wakes or the certificate is due, and then renews it.
 func (k *keeper) await(ctx context.Context, ws *state.WatchSet) {
-	wait, cancel := context.WithDeadline(ctx, k.due())
+	due := k.due()
+	if due.Before(k.soonest) {
+		due = k.soonest
+	}
+	wait, cancel := context.WithDeadline(ctx, due)
 	defer cancel()
 	if ws.Wait(wait) == nil || ctx.Err() != nil {
 		return
 	}
+	k.soonest = time.Now().Add(renewRetry)
 	if err := k.renew(); err != nil {
 		k.log.Error("this server's certificate could not be renewed", "expires", k.cert.Load().Leaf.NotAfter, "error", err)
-		retry, cancel := context.WithTimeout(ctx, renewRetry)
-		defer cancel()
-		<-retry.Done()
 	}
 }
 

@@ -223,6 +223,19 @@ func TestRenewal(t *testing.T) {
 	})
 }
 
+// What an authority signs in its last minutes is due for renewal at once, which
+// must not make the host ask without a pause.
+func TestRenewalUnderADyingAuthority(t *testing.T) {
+	bubble(t, func(t *testing.T, m *Manager, ca *fakeCA) {
+		ca.set(func() { ca.ttl = time.Minute }) // of six, with those that it is backdated by
+		m.SetServices([]string{"web"})
+		time.Sleep(5*maxDelay + time.Second)
+		if n := len(ca.requests()); n < 5 || n > 6 {
+			t.Errorf("asked %d times in five minutes", n)
+		}
+	})
+}
+
 // Servers are away: what is there is used until it ends, and renewed as soon as
 // they are back.
 func TestRenewalThroughOutage(t *testing.T) {

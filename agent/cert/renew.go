@@ -123,6 +123,9 @@ func (m *Manager) receive(o order, c *apiv1.Certificate) {
 		m.log.Error("a certificate was not kept on disk; after a restart without servers an older one would be used", "identity", o.identity.String(), "error", err)
 	}
 	s.cert, s.due, s.failures, s.problem = cert, renewal(cert.Leaf), 0, ""
+	if soonest := time.Now().Add(maxDelay); s.due.Before(soonest) {
+		s.due = soonest // what a dying authority signs is due at once, again and again
+	}
 	m.publish()
 	m.log.Info("certificate obtained", "identity", o.identity.String(), "expires", cert.Leaf.NotAfter, "renewal", s.due)
 }
