@@ -124,7 +124,7 @@ func TestAddService(t *testing.T) {
 	bubble(t, func(t *testing.T, m *fakeMesh) {
 		a := startAgent(t, m.join())
 		defer a.Stop()
-		reply, err := a.AddService(t.Context(), &apiv1.Declaration{Name: "web", Port: 3000, Unit: "web.service"})
+		reply, err := a.AddService(t.Context(), &apiv1.Declaration{Name: "web", Port: 3000, Protocol: apiv1.Protocol_PROTOCOL_TCP, Unit: "web.service"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -157,7 +157,7 @@ func TestAddServiceWithoutServers(t *testing.T) {
 		<-a.Ready()
 		m.stop()
 		begin := time.Now()
-		reply, err := a.AddService(t.Context(), &apiv1.Declaration{Name: "web", Port: 3000})
+		reply, err := a.AddService(t.Context(), &apiv1.Declaration{Name: "web", Port: 3000, Protocol: apiv1.Protocol_PROTOCOL_TCP})
 		if err != nil || len(reply.Warnings) != 1 || reply.Address != "" {
 			t.Errorf("%v, %v", reply, err)
 		}

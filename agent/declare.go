@@ -21,12 +21,16 @@ const confirmTime = 10 * time.Second
 func (a *Agent) AddService(ctx context.Context, d *apiv1.Declaration) (*apiv1.AddServiceReply, error) {
 	a.declaring.Lock()
 	defer a.declaring.Unlock()
-	d = mesh.CompleteDeclaration(a.findProtocol(ctx, d))
+	d, warning := a.findProtocol(ctx, d)
+	d = mesh.CompleteDeclaration(d)
 	undo, err := a.local.Add(d)
 	if err != nil {
 		return nil, err
 	}
 	reply := &apiv1.AddServiceReply{Protocol: d.GetProtocol()}
+	if warning != "" {
+		reply.Warnings = append(reply.Warnings, warning)
+	}
 	switch warning, err := a.confirm(ctx, d, a.rebuild(true).sequence); {
 	case err != nil:
 		err = errors.Join(err, undo())

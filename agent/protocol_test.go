@@ -34,8 +34,9 @@ func TestFindProtocol(t *testing.T) {
 		}
 		f := func(d *apiv1.Declaration, want apiv1.Protocol) {
 			t.Helper()
-			if got := a.findProtocol(t.Context(), d).GetProtocol(); got != want {
-				t.Errorf("protocol of %v is %v, want %v", d, got, want)
+			got, warning := a.findProtocol(t.Context(), d)
+			if got.GetProtocol() != want || (warning != "") != (d.GetName() == "absent") {
+				t.Errorf("protocol of %v is %v, want %v; warning %q", d, got.GetProtocol(), want, warning)
 			}
 		}
 		const open = apiv1.Protocol_PROTOCOL_UNSPECIFIED
