@@ -27,6 +27,8 @@ func rpcFailure(doing string, change bool, err error) error {
 	case codes.Canceled:
 		f.cause = errors.New("interrupted")
 		f.effect = "the change may yet be made"
+	case codes.Unknown: // what servers answer when they cannot tell
+		f.effect = "the change may have been made or not"
 	case codes.Unavailable:
 		f.effect = "most likely nothing was changed"
 	default:
@@ -57,6 +59,8 @@ func remedy(code codes.Code) string {
 		return "see how the servers are: meshd status\nsee the log of this host: journalctl -u meshd-agent -u meshd-server -n 50"
 	case codes.DeadlineExceeded:
 		return "see whether the servers have a leader: meshd status"
+	case codes.Unknown:
+		return "look whether it was made before you try again"
 	case codes.PermissionDenied, codes.Unauthenticated:
 		return "run it as root on a host that runs a server; meshd members shows which do"
 	case codes.Aborted:
