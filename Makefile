@@ -3,7 +3,8 @@
 
 SHELL    := /bin/bash
 MODULE   := github.com/meshd/meshd
-VERSION  := $(patsubst v%,%,$(shell git describe --tags --match 'v*' --dirty 2>/dev/null))
+# A tag names a release; between releases the file says what is being made.
+VERSION  := $(or $(patsubst v%,%,$(shell git describe --tags --match 'v*' --dirty 2>/dev/null)),$(shell cat VERSION))
 COMMIT   := $(shell git rev-parse HEAD 2>/dev/null)
 DATE     := $(shell git log -1 --format=%cI 2>/dev/null)
 STAMP    := $(MODULE)/internal/version
