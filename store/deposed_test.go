@@ -42,7 +42,7 @@ func TestOldAnswersProveNothing(t *testing.T) {
 		if l := c.leaderSeenBy("s2", "s1"); l != c.stores["s1"] {
 			c.must(l.TransferLeadership(c.Context(), "s1"))
 		}
-		old := c.leaderSeenBy("s1")
+		old := c.leaderSeenBy("s1", "s2", "s3")
 		c.write(old, "before")
 		_, err := old.Read(c.Context(), Linearizable)
 		c.must(err)
