@@ -8,7 +8,7 @@ type layer struct {
 }
 
 var layers = []layer{
-	{"contract and leaves", []string{"api/v1", "packaging", "internal/atomicfile", "internal/version"}},
+	{"contract and leaves", []string{"api/v1", "packaging", "internal/atomicfile", "internal/spell", "internal/version"}},
 	{"vocabulary", []string{
 		"internal/mesh", "internal/pki", "internal/netx", "internal/memnet", "internal/telemetry",
 		"internal/systemd", "internal/config", "internal/jointoken", "internal/host",
