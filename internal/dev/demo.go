@@ -24,8 +24,7 @@ type Shop struct {
 	mesh   *Mesh
 	client *http.Client // as web calls
 	close  []func()
-	// addresses by which callers on a host reach services, by host and service
-	orders string // from web's host
+	orders string // where web's host reaches orders
 	slow   app    // the second instance of orders
 	Web    string // where web listens
 }
