@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"maps"
+	"slices"
 
 	"github.com/hashicorp/go-memdb"
 	"google.golang.org/protobuf/proto"
@@ -100,7 +102,9 @@ func (b *builder) add(r *Record) error {
 // insert refuses a row that has a name, or another unique thing, of a row that
 // is there: the tables would keep parts of both.
 func (b *builder) insert(table string, row proto.Message) error {
-	for name, index := range b.schema.Tables[table].Indexes {
+	indexes := b.schema.Tables[table].Indexes
+	for _, name := range slices.Sorted(maps.Keys(indexes)) {
+		index := indexes[name]
 		if !index.Unique {
 			continue
 		}
