@@ -28,7 +28,9 @@ func explain(ctx context.Context, method string, request, reply any, conn *grpc.
 	s := status.Convert(err)
 	message := s.Message()
 	switch {
-	case s.Code() == codes.DeadlineExceeded && ctx.Err() != nil:
+	// The deadline travels with the call, and the other side may be the first to
+	// see it pass.
+	case s.Code() == codes.DeadlineExceeded && (ctx.Err() != nil || message == context.DeadlineExceeded.Error()):
 		message = "there was no answer in time: look at how the mesh is doing with meshd status, and try again"
 	case s.Code() == codes.Unimplemented:
 		message = "the meshd that runs on this host does not know that request: restart it with the version of this command (" + message + ")"

@@ -54,7 +54,8 @@ func TestCrashIsSeenInSeconds(t *testing.T) {
 				for p.state(i, last) != Dead {
 					<-p.all[i].Changes()
 				}
-				if took := time.Since(start); took > 4*time.Second {
+				// Who probes whom next is chance: 2 to 5 s, most often 3.
+				if took := time.Since(start); took > 6*time.Second {
 					t.Errorf("of %d servers, number %d saw it after %v", servers, i, took)
 				}
 			}
