@@ -66,9 +66,7 @@ func TestErrorsAreForPeople(t *testing.T) {
 	c := serve(t)
 	f := func(call func(context.Context) error, code codes.Code, want string) {
 		t.Helper()
-		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-		defer cancel()
-		err := call(ctx)
+		err := call(t.Context())
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "rpc error") {
 			t.Errorf("got %q, want %q", err, want)
 		}
@@ -83,7 +81,11 @@ func TestErrorsAreForPeople(t *testing.T) {
 		}
 	}
 	f(remove("x"), codes.NotFound, "there is no route: see meshd get")
-	f(remove("slow"), codes.DeadlineExceeded, "no answer in time")
+	f(func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
+		defer cancel()
+		return remove("slow")(ctx)
+	}, codes.DeadlineExceeded, "no answer in time")
 	f(func(ctx context.Context) error {
 		_, err := c.Local().LocalStatus(ctx, &apiv1.LocalStatusRequest{})
 		return err
