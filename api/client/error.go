@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"errors"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -26,14 +27,26 @@ func explain(ctx context.Context, method string, request, reply any, conn *grpc.
 		return nil
 	}
 	s := status.Convert(err)
-	message := s.Message()
+	code, message := s.Code(), s.Message()
 	switch {
-	// The deadline travels with the call, and the other side may be the first to
-	// see it pass.
-	case s.Code() == codes.DeadlineExceeded && (ctx.Err() != nil || message == context.DeadlineExceeded.Error()):
+	case late(ctx, s):
+		code = codes.DeadlineExceeded
 		message = "there was no answer in time: look at how the mesh is doing with meshd status, and try again"
-	case s.Code() == codes.Unimplemented:
+	case code == codes.Unimplemented:
 		message = "the meshd that runs on this host does not know that request: restart it with the version of this command (" + message + ")"
 	}
-	return &Error{s.Code(), message}
+	return &Error{code, message}
+}
+
+// late reports whether a call ended because its time was up. The deadline
+// travels with the call, and the other side may be the first to see it pass: it
+// then says so itself or resets the stream, which nobody here has cancelled.
+func late(ctx context.Context, s *status.Status) bool {
+	switch s.Code() {
+	case codes.DeadlineExceeded:
+		return ctx.Err() != nil || s.Message() == context.DeadlineExceeded.Error()
+	case codes.Canceled:
+		return !errors.Is(ctx.Err(), context.Canceled)
+	}
+	return false
 }
