@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"errors"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -42,9 +43,10 @@ func explain(ctx context.Context, method string, request, reply any, conn *grpc.
 // travels with the call, and the other side may be the first to see it pass: it
 // then says so itself or resets the stream, which nobody here has cancelled.
 func late(ctx context.Context, s *status.Status) bool {
+	deadline, ok := ctx.Deadline()
 	switch s.Code() {
 	case codes.DeadlineExceeded:
-		return ctx.Err() != nil || s.Message() == context.DeadlineExceeded.Error()
+		return s.Message() == context.DeadlineExceeded.Error() || ok && !time.Now().Before(deadline)
 	case codes.Canceled:
 		return !errors.Is(ctx.Err(), context.Canceled)
 	}
