@@ -22,6 +22,1822 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// A Page of a listing. Listings are in the order of their keys.
+type Page struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many rows at most; 0 means all there are, up to the server's limit.
+	Size uint32 `protobuf:"varint,1,opt,name=size,proto3" json:"size,omitempty"`
+	// next of the reply before; empty begins.
+	After         string `protobuf:"bytes,2,opt,name=after,proto3" json:"after,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Page) Reset() {
+	*x = Page{}
+	mi := &file_api_v1_admin_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Page) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Page) ProtoMessage() {}
+
+func (x *Page) ProtoReflect() protoreflect.Message {
+	mi := &file_api_v1_admin_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Page.ProtoReflect.Descriptor instead.
+func (*Page) Descriptor() ([]byte, []int) {
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *Page) GetSize() uint32 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *Page) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
+type CreateAccessTokenRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Role          Role                   `protobuf:"varint,1,opt,name=role,proto3,enum=meshd.v1.Role" json:"role,omitempty"`
+	Description   string                 `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`
+	Ttl           *durationpb.Duration   `protobuf:"bytes,3,opt,name=ttl,proto3" json:"ttl,omitempty"` // 90 days by default, 0 s means for good
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateAccessTokenRequest) Reset() {
+	*x = CreateAccessTokenRequest{}
+	mi := &file_api_v1_admin_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateAccessTokenRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateAccessTokenRequest) ProtoMessage() {}
+
+func (x *CreateAccessTokenRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_v1_admin_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateAccessTokenRequest.ProtoReflect.Descriptor instead.
+func (*CreateAccessTokenRequest) Descriptor() ([]byte, []int) {
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *CreateAccessTokenRequest) GetRole() Role {
+	if x != nil {
+		return x.Role
+	}
+	return Role_ROLE_UNSPECIFIED
+}
+
+func (x *CreateAccessTokenRequest) GetDescription() string {
+	if x != nil {
+		return x.Description
+	}
+	return ""
+}
+
+func (x *CreateAccessTokenRequest) GetTtl() *durationpb.Duration {
+	if x != nil {
+		return x.Ttl
+	}
+	return nil
+}
+
+type CreateAccessTokenReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Token         string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"` // shown once, never stored
+	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	ExpiresUnix   int64                  `protobuf:"varint,3,opt,name=expires_unix,json=expiresUnix,proto3" json:"expires_unix,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateAccessTokenReply) Reset() {
+	*x = CreateAccessTokenReply{}
+	mi := &file_api_v1_admin_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateAccessTokenReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateAccessTokenReply) ProtoMessage() {}
+
+func (x *CreateAccessTokenReply) ProtoReflect() protoreflect.Message {
+	mi := &file_api_v1_admin_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateAccessTokenReply.ProtoReflect.Descriptor instead.
+func (*CreateAccessTokenReply) Descriptor() ([]byte, []int) {
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *CreateAccessTokenReply) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *CreateAccessTokenReply) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *CreateAccessTokenReply) GetExpiresUnix() int64 {
+	if x != nil {
+		return x.ExpiresUnix
+	}
+	return 0
+}
+
+type ListAccessTokensRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Page          *Page                  `protobuf:"bytes,1,opt,name=page,proto3" json:"page,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListAccessTokensRequest) Reset() {
+	*x = ListAccessTokensRequest{}
+	mi := &file_api_v1_admin_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListAccessTokensRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListAccessTokensRequest) ProtoMessage() {}
+
+func (x *ListAccessTokensRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_v1_admin_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListAccessTokensRequest.ProtoReflect.Descriptor instead.
+func (*ListAccessTokensRequest) Descriptor() ([]byte, []int) {
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ListAccessTokensRequest) GetPage() *Page {
+	if x != nil {
+		return x.Page
+	}
+	return nil
+}
+
+type ListAccessTokensReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tokens        []*AccessToken         `protobuf:"bytes,1,rep,name=tokens,proto3" json:"tokens,omitempty"` // without hashes
+	Next          string                 `protobuf:"bytes,2,opt,name=next,proto3" json:"next,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListAccessTokensReply) Reset() {
+	*x = ListAccessTokensReply{}
+	mi := &file_api_v1_admin_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListAccessTokensReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListAccessTokensReply) ProtoMessage() {}
+
+func (x *ListAccessTokensReply) ProtoReflect() protoreflect.Message {
+	mi := &file_api_v1_admin_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListAccessTokensReply.ProtoReflect.Descriptor instead.
+func (*ListAccessTokensReply) Descriptor() ([]byte, []int) {
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ListAccessTokensReply) GetTokens() []*AccessToken {
+	if x != nil {
+		return x.Tokens
+	}
+	return nil
+}
+
+func (x *ListAccessTokensReply) GetNext() string {
+	if x != nil {
+		return x.Next
+	}
+	return ""
+}
+
+type RevokeAccessTokenRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeAccessTokenRequest) Reset() {
+	*x = RevokeAccessTokenRequest{}
+	mi := &file_api_v1_admin_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeAccessTokenRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeAccessTokenRequest) ProtoMessage() {}
+
+func (x *RevokeAccessTokenRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_v1_admin_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeAccessTokenRequest.ProtoReflect.Descriptor instead.
+func (*RevokeAccessTokenRequest) Descriptor() ([]byte, []int) {
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *RevokeAccessTokenRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+type RevokeAccessTokenReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeAccessTokenReply) Reset() {
+	*x = RevokeAccessTokenReply{}
+	mi := &file_api_v1_admin_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeAccessTokenReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeAccessTokenReply) ProtoMessage() {}
+
+func (x *RevokeAccessTokenReply) ProtoReflect() protoreflect.Message {
+	mi := &file_api_v1_admin_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeAccessTokenReply.ProtoReflect.Descriptor instead.
+func (*RevokeAccessTokenReply) Descriptor() ([]byte, []int) {
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{6}
+}
+
+type AuditRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Page          *Page                  `protobuf:"bytes,1,opt,name=page,proto3" json:"page,omitempty"`
+	Actor         string                 `protobuf:"bytes,2,opt,name=actor,proto3" json:"actor,omitempty"`   // exact or a pattern such as token/*
+	Action        string                 `protobuf:"bytes,3,opt,name=action,proto3" json:"action,omitempty"` // exact
+	Object        string                 `protobuf:"bytes,4,opt,name=object,proto3" json:"object,omitempty"` // exact or a pattern such as route/*
+	SinceUnix     int64                  `protobuf:"varint,5,opt,name=since_unix,json=sinceUnix,proto3" json:"since_unix,omitempty"`
+	UntilUnix     int64                  `protobuf:"varint,6,opt,name=until_unix,json=untilUnix,proto3" json:"until_unix,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuditRequest) Reset() {
+	*x = AuditRequest{}
+	mi := &file_api_v1_admin_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuditRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuditRequest) ProtoMessage() {}
+
+func (x *AuditRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_v1_admin_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuditRequest.ProtoReflect.Descriptor instead.
+func (*AuditRequest) Descriptor() ([]byte, []int) {
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *AuditRequest) GetPage() *Page {
+	if x != nil {
+		return x.Page
+	}
+	return nil
+}
+
+func (x *AuditRequest) GetActor() string {
+	if x != nil {
+		return x.Actor
+	}
+	return ""
+}
+
+func (x *AuditRequest) GetAction() string {
+	if x != nil {
+		return x.Action
+	}
+	return ""
+}
+
+func (x *AuditRequest) GetObject() string {
+	if x != nil {
+		return x.Object
+	}
+	return ""
+}
+
+func (x *AuditRequest) GetSinceUnix() int64 {
+	if x != nil {
+		return x.SinceUnix
+	}
+	return 0
+}
+
+func (x *AuditRequest) GetUntilUnix() int64 {
+	if x != nil {
+		return x.UntilUnix
+	}
+	return 0
+}
+
+type AuditReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Records       []*AuditRecord         `protobuf:"bytes,1,rep,name=records,proto3" json:"records,omitempty"`
+	Next          string                 `protobuf:"bytes,2,opt,name=next,proto3" json:"next,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuditReply) Reset() {
+	*x = AuditReply{}
+	mi := &file_api_v1_admin_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuditReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuditReply) ProtoMessage() {}
+
+func (x *AuditReply) ProtoReflect() protoreflect.Message {
+	mi := &file_api_v1_admin_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuditReply.ProtoReflect.Descriptor instead.
+func (*AuditReply) Descriptor() ([]byte, []int) {
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *AuditReply) GetRecords() []*AuditRecord {
+	if x != nil {
+		return x.Records
+	}
+	return nil
+}
+
+func (x *AuditReply) GetNext() string {
+	if x != nil {
+		return x.Next
+	}
+	return ""
+}
+
+type RemoveHostRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Force         bool                   `protobuf:"varint,2,opt,name=force,proto3" json:"force,omitempty"` // though it is alive
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveHostRequest) Reset() {
+	*x = RemoveHostRequest{}
+	mi := &file_api_v1_admin_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveHostRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveHostRequest) ProtoMessage() {}
+
+func (x *RemoveHostRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_v1_admin_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveHostRequest.ProtoReflect.Descriptor instead.
+func (*RemoveHostRequest) Descriptor() ([]byte, []int) {
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *RemoveHostRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *RemoveHostRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
+type RemoveHostReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveHostReply) Reset() {
+	*x = RemoveHostReply{}
+	mi := &file_api_v1_admin_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveHostReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveHostReply) ProtoMessage() {}
+
+func (x *RemoveHostReply) ProtoReflect() protoreflect.Message {
+	mi := &file_api_v1_admin_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveHostReply.ProtoReflect.Descriptor instead.
+func (*RemoveHostReply) Descriptor() ([]byte, []int) {
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{10}
+}
+
+type RemoveServerRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`    // or id
+	Force         bool                   `protobuf:"varint,2,opt,name=force,proto3" json:"force,omitempty"` // though the others would have no majority to spare
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveServerRequest) Reset() {
+	*x = RemoveServerRequest{}
+	mi := &file_api_v1_admin_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveServerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveServerRequest) ProtoMessage() {}
+
+func (x *RemoveServerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_v1_admin_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveServerRequest.ProtoReflect.Descriptor instead.
+func (*RemoveServerRequest) Descriptor() ([]byte, []int) {
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *RemoveServerRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *RemoveServerRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
+type RemoveServerReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveServerReply) Reset() {
+	*x = RemoveServerReply{}
+	mi := &file_api_v1_admin_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveServerReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveServerReply) ProtoMessage() {}
+
+func (x *RemoveServerReply) ProtoReflect() protoreflect.Message {
+	mi := &file_api_v1_admin_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveServerReply.ProtoReflect.Descriptor instead.
+func (*RemoveServerReply) Descriptor() ([]byte, []int) {
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{12}
+}
+
+type TransferLeadershipRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // or id; empty lets Raft choose
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TransferLeadershipRequest) Reset() {
+	*x = TransferLeadershipRequest{}
+	mi := &file_api_v1_admin_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TransferLeadershipRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TransferLeadershipRequest) ProtoMessage() {}
+
+func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_v1_admin_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TransferLeadershipRequest.ProtoReflect.Descriptor instead.
+func (*TransferLeadershipRequest) Descriptor() ([]byte, []int) {
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *TransferLeadershipRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type TransferLeadershipReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Leader        string                 `protobuf:"bytes,1,opt,name=leader,proto3" json:"leader,omitempty"` // name of the new one
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TransferLeadershipReply) Reset() {
+	*x = TransferLeadershipReply{}
+	mi := &file_api_v1_admin_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TransferLeadershipReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TransferLeadershipReply) ProtoMessage() {}
+
+func (x *TransferLeadershipReply) ProtoReflect() protoreflect.Message {
+	mi := &file_api_v1_admin_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TransferLeadershipReply.ProtoReflect.Descriptor instead.
+func (*TransferLeadershipReply) Descriptor() ([]byte, []int) {
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *TransferLeadershipReply) GetLeader() string {
+	if x != nil {
+		return x.Leader
+	}
+	return ""
+}
+
+type RaftPeersRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RaftPeersRequest) Reset() {
+	*x = RaftPeersRequest{}
+	mi := &file_api_v1_admin_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RaftPeersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RaftPeersRequest) ProtoMessage() {}
+
+func (x *RaftPeersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_v1_admin_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RaftPeersRequest.ProtoReflect.Descriptor instead.
+func (*RaftPeersRequest) Descriptor() ([]byte, []int) {
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{15}
+}
+
+type RaftPeersReply struct {
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	Peers            []*RaftPeer            `protobuf:"bytes,1,rep,name=peers,proto3" json:"peers,omitempty"`
+	FailureTolerance uint32                 `protobuf:"varint,2,opt,name=failure_tolerance,json=failureTolerance,proto3" json:"failure_tolerance,omitempty"` // how many voters may be lost and writes go on
+	FeatureLevel     uint32                 `protobuf:"varint,3,opt,name=feature_level,json=featureLevel,proto3" json:"feature_level,omitempty"`             // of the cluster
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *RaftPeersReply) Reset() {
+	*x = RaftPeersReply{}
+	mi := &file_api_v1_admin_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RaftPeersReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RaftPeersReply) ProtoMessage() {}
+
+func (x *RaftPeersReply) ProtoReflect() protoreflect.Message {
+	mi := &file_api_v1_admin_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RaftPeersReply.ProtoReflect.Descriptor instead.
+func (*RaftPeersReply) Descriptor() ([]byte, []int) {
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *RaftPeersReply) GetPeers() []*RaftPeer {
+	if x != nil {
+		return x.Peers
+	}
+	return nil
+}
+
+func (x *RaftPeersReply) GetFailureTolerance() uint32 {
+	if x != nil {
+		return x.FailureTolerance
+	}
+	return 0
+}
+
+func (x *RaftPeersReply) GetFeatureLevel() uint32 {
+	if x != nil {
+		return x.FeatureLevel
+	}
+	return 0
+}
+
+type RaftPeer struct {
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	Id               string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Name             string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Address          string                 `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
+	Leader           bool                   `protobuf:"varint,4,opt,name=leader,proto3" json:"leader,omitempty"`
+	Voter            bool                   `protobuf:"varint,5,opt,name=voter,proto3" json:"voter,omitempty"`
+	Alive            bool                   `protobuf:"varint,6,opt,name=alive,proto3" json:"alive,omitempty"`     // by gossip
+	Healthy          bool                   `protobuf:"varint,7,opt,name=healthy,proto3" json:"healthy,omitempty"` // by autopilot: in contact, in the same term, not far behind
+	Version          string                 `protobuf:"bytes,8,opt,name=version,proto3" json:"version,omitempty"`
+	FeatureLevel     uint32                 `protobuf:"varint,9,opt,name=feature_level,json=featureLevel,proto3" json:"feature_level,omitempty"`
+	LastIndex        uint64                 `protobuf:"varint,10,opt,name=last_index,json=lastIndex,proto3" json:"last_index,omitempty"`
+	LastContact      *durationpb.Duration   `protobuf:"bytes,11,opt,name=last_contact,json=lastContact,proto3" json:"last_contact,omitempty"` // since the leader heard of it
+	HealthySinceUnix int64                  `protobuf:"varint,12,opt,name=healthy_since_unix,json=healthySinceUnix,proto3" json:"healthy_since_unix,omitempty"`
+	Problem          string                 `protobuf:"bytes,13,opt,name=problem,proto3" json:"problem,omitempty"` // why it is not healthy
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *RaftPeer) Reset() {
+	*x = RaftPeer{}
+	mi := &file_api_v1_admin_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RaftPeer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RaftPeer) ProtoMessage() {}
+
+func (x *RaftPeer) ProtoReflect() protoreflect.Message {
+	mi := &file_api_v1_admin_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RaftPeer.ProtoReflect.Descriptor instead.
+func (*RaftPeer) Descriptor() ([]byte, []int) {
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *RaftPeer) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *RaftPeer) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *RaftPeer) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *RaftPeer) GetLeader() bool {
+	if x != nil {
+		return x.Leader
+	}
+	return false
+}
+
+func (x *RaftPeer) GetVoter() bool {
+	if x != nil {
+		return x.Voter
+	}
+	return false
+}
+
+func (x *RaftPeer) GetAlive() bool {
+	if x != nil {
+		return x.Alive
+	}
+	return false
+}
+
+func (x *RaftPeer) GetHealthy() bool {
+	if x != nil {
+		return x.Healthy
+	}
+	return false
+}
+
+func (x *RaftPeer) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *RaftPeer) GetFeatureLevel() uint32 {
+	if x != nil {
+		return x.FeatureLevel
+	}
+	return 0
+}
+
+func (x *RaftPeer) GetLastIndex() uint64 {
+	if x != nil {
+		return x.LastIndex
+	}
+	return 0
+}
+
+func (x *RaftPeer) GetLastContact() *durationpb.Duration {
+	if x != nil {
+		return x.LastContact
+	}
+	return nil
+}
+
+func (x *RaftPeer) GetHealthySinceUnix() int64 {
+	if x != nil {
+		return x.HealthySinceUnix
+	}
+	return 0
+}
+
+func (x *RaftPeer) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
+}
+
+type ListGossipKeysRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListGossipKeysRequest) Reset() {
+	*x = ListGossipKeysRequest{}
+	mi := &file_api_v1_admin_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListGossipKeysRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListGossipKeysRequest) ProtoMessage() {}
+
+func (x *ListGossipKeysRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_v1_admin_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListGossipKeysRequest.ProtoReflect.Descriptor instead.
+func (*ListGossipKeysRequest) Descriptor() ([]byte, []int) {
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{18}
+}
+
+// A GossipKey is told apart by the beginning of its hash: keys are never shown.
+type GossipKey struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Fingerprint   string                 `protobuf:"bytes,1,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
+	Primary       bool                   `protobuf:"varint,2,opt,name=primary,proto3" json:"primary,omitempty"`
+	Servers       []string               `protobuf:"bytes,3,rep,name=servers,proto3" json:"servers,omitempty"` // names of those that have it in use
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GossipKey) Reset() {
+	*x = GossipKey{}
+	mi := &file_api_v1_admin_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GossipKey) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GossipKey) ProtoMessage() {}
+
+func (x *GossipKey) ProtoReflect() protoreflect.Message {
+	mi := &file_api_v1_admin_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GossipKey.ProtoReflect.Descriptor instead.
+func (*GossipKey) Descriptor() ([]byte, []int) {
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *GossipKey) GetFingerprint() string {
+	if x != nil {
+		return x.Fingerprint
+	}
+	return ""
+}
+
+func (x *GossipKey) GetPrimary() bool {
+	if x != nil {
+		return x.Primary
+	}
+	return false
+}
+
+func (x *GossipKey) GetServers() []string {
+	if x != nil {
+		return x.Servers
+	}
+	return nil
+}
+
+type ListGossipKeysReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Keys          []*GossipKey           `protobuf:"bytes,1,rep,name=keys,proto3" json:"keys,omitempty"`
+	RotatedUnix   int64                  `protobuf:"varint,2,opt,name=rotated_unix,json=rotatedUnix,proto3" json:"rotated_unix,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListGossipKeysReply) Reset() {
+	*x = ListGossipKeysReply{}
+	mi := &file_api_v1_admin_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListGossipKeysReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListGossipKeysReply) ProtoMessage() {}
+
+func (x *ListGossipKeysReply) ProtoReflect() protoreflect.Message {
+	mi := &file_api_v1_admin_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListGossipKeysReply.ProtoReflect.Descriptor instead.
+func (*ListGossipKeysReply) Descriptor() ([]byte, []int) {
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *ListGossipKeysReply) GetKeys() []*GossipKey {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
+func (x *ListGossipKeysReply) GetRotatedUnix() int64 {
+	if x != nil {
+		return x.RotatedUnix
+	}
+	return 0
+}
+
+type RotateGossipKeyRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RotateGossipKeyRequest) Reset() {
+	*x = RotateGossipKeyRequest{}
+	mi := &file_api_v1_admin_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RotateGossipKeyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RotateGossipKeyRequest) ProtoMessage() {}
+
+func (x *RotateGossipKeyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_v1_admin_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RotateGossipKeyRequest.ProtoReflect.Descriptor instead.
+func (*RotateGossipKeyRequest) Descriptor() ([]byte, []int) {
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{21}
+}
+
+type RotateGossipKeyReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Fingerprint   string                 `protobuf:"bytes,1,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RotateGossipKeyReply) Reset() {
+	*x = RotateGossipKeyReply{}
+	mi := &file_api_v1_admin_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RotateGossipKeyReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RotateGossipKeyReply) ProtoMessage() {}
+
+func (x *RotateGossipKeyReply) ProtoReflect() protoreflect.Message {
+	mi := &file_api_v1_admin_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RotateGossipKeyReply.ProtoReflect.Descriptor instead.
+func (*RotateGossipKeyReply) Descriptor() ([]byte, []int) {
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *RotateGossipKeyReply) GetFingerprint() string {
+	if x != nil {
+		return x.Fingerprint
+	}
+	return ""
+}
+
+type ShowAuthorityRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ShowAuthorityRequest) Reset() {
+	*x = ShowAuthorityRequest{}
+	mi := &file_api_v1_admin_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShowAuthorityRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShowAuthorityRequest) ProtoMessage() {}
+
+func (x *ShowAuthorityRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_v1_admin_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ShowAuthorityRequest.ProtoReflect.Descriptor instead.
+func (*ShowAuthorityRequest) Descriptor() ([]byte, []int) {
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{23}
+}
+
+type ShowAuthorityReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	TrustDomain   string                 `protobuf:"bytes,1,opt,name=trust_domain,json=trustDomain,proto3" json:"trust_domain,omitempty"`
+	Certificates  []*CertificateInfo     `protobuf:"bytes,2,rep,name=certificates,proto3" json:"certificates,omitempty"`
+	Generation    uint64                 `protobuf:"varint,3,opt,name=generation,proto3" json:"generation,omitempty"`
+	Rotation      *RotationStatus        `protobuf:"bytes,4,opt,name=rotation,proto3" json:"rotation,omitempty"` // absent when none is under way
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ShowAuthorityReply) Reset() {
+	*x = ShowAuthorityReply{}
+	mi := &file_api_v1_admin_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShowAuthorityReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShowAuthorityReply) ProtoMessage() {}
+
+func (x *ShowAuthorityReply) ProtoReflect() protoreflect.Message {
+	mi := &file_api_v1_admin_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ShowAuthorityReply.ProtoReflect.Descriptor instead.
+func (*ShowAuthorityReply) Descriptor() ([]byte, []int) {
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *ShowAuthorityReply) GetTrustDomain() string {
+	if x != nil {
+		return x.TrustDomain
+	}
+	return ""
+}
+
+func (x *ShowAuthorityReply) GetCertificates() []*CertificateInfo {
+	if x != nil {
+		return x.Certificates
+	}
+	return nil
+}
+
+func (x *ShowAuthorityReply) GetGeneration() uint64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *ShowAuthorityReply) GetRotation() *RotationStatus {
+	if x != nil {
+		return x.Rotation
+	}
+	return nil
+}
+
+type CertificateInfo struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Use           string                 `protobuf:"bytes,1,opt,name=use,proto3" json:"use,omitempty"` // root, issuing, intermediate, next root, old root
+	Subject       string                 `protobuf:"bytes,2,opt,name=subject,proto3" json:"subject,omitempty"`
+	Serial        string                 `protobuf:"bytes,3,opt,name=serial,proto3" json:"serial,omitempty"`
+	NotBeforeUnix int64                  `protobuf:"varint,4,opt,name=not_before_unix,json=notBeforeUnix,proto3" json:"not_before_unix,omitempty"`
+	NotAfterUnix  int64                  `protobuf:"varint,5,opt,name=not_after_unix,json=notAfterUnix,proto3" json:"not_after_unix,omitempty"`
+	Fingerprint   string                 `protobuf:"bytes,6,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`         // SHA-256 of the certificate, hex
+	Pin           string                 `protobuf:"bytes,7,opt,name=pin,proto3" json:"pin,omitempty"`                         // SHA-256 of the public key, hex: what join tokens carry
+	KeyHeld       bool                   `protobuf:"varint,8,opt,name=key_held,json=keyHeld,proto3" json:"key_held,omitempty"` // its private key is in the mesh, sealed
+	Certificate   []byte                 `protobuf:"bytes,9,opt,name=certificate,proto3" json:"certificate,omitempty"`         // DER
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CertificateInfo) Reset() {
+	*x = CertificateInfo{}
+	mi := &file_api_v1_admin_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CertificateInfo) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CertificateInfo) ProtoMessage() {}
+
+func (x *CertificateInfo) ProtoReflect() protoreflect.Message {
+	mi := &file_api_v1_admin_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CertificateInfo.ProtoReflect.Descriptor instead.
+func (*CertificateInfo) Descriptor() ([]byte, []int) {
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *CertificateInfo) GetUse() string {
+	if x != nil {
+		return x.Use
+	}
+	return ""
+}
+
+func (x *CertificateInfo) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
+func (x *CertificateInfo) GetSerial() string {
+	if x != nil {
+		return x.Serial
+	}
+	return ""
+}
+
+func (x *CertificateInfo) GetNotBeforeUnix() int64 {
+	if x != nil {
+		return x.NotBeforeUnix
+	}
+	return 0
+}
+
+func (x *CertificateInfo) GetNotAfterUnix() int64 {
+	if x != nil {
+		return x.NotAfterUnix
+	}
+	return 0
+}
+
+func (x *CertificateInfo) GetFingerprint() string {
+	if x != nil {
+		return x.Fingerprint
+	}
+	return ""
+}
+
+func (x *CertificateInfo) GetPin() string {
+	if x != nil {
+		return x.Pin
+	}
+	return ""
+}
+
+func (x *CertificateInfo) GetKeyHeld() bool {
+	if x != nil {
+		return x.KeyHeld
+	}
+	return false
+}
+
+func (x *CertificateInfo) GetCertificate() []byte {
+	if x != nil {
+		return x.Certificate
+	}
+	return nil
+}
+
+type RotationStatus struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Phase       Rotation_Phase         `protobuf:"varint,1,opt,name=phase,proto3,enum=meshd.v1.Rotation_Phase" json:"phase,omitempty"`
+	StartedUnix int64                  `protobuf:"varint,2,opt,name=started_unix,json=startedUnix,proto3" json:"started_unix,omitempty"`
+	PhaseUnix   int64                  `protobuf:"varint,3,opt,name=phase_unix,json=phaseUnix,proto3" json:"phase_unix,omitempty"`
+	StartedBy   string                 `protobuf:"bytes,4,opt,name=started_by,json=startedBy,proto3" json:"started_by,omitempty"`
+	// Hosts and servers that the phase waits for.
+	WaitingFor []string `protobuf:"bytes,5,rep,name=waiting_for,json=waitingFor,proto3" json:"waiting_for,omitempty"`
+	// When it goes on without them.
+	DeadlineUnix  int64 `protobuf:"varint,6,opt,name=deadline_unix,json=deadlineUnix,proto3" json:"deadline_unix,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RotationStatus) Reset() {
+	*x = RotationStatus{}
+	mi := &file_api_v1_admin_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RotationStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RotationStatus) ProtoMessage() {}
+
+func (x *RotationStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_api_v1_admin_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RotationStatus.ProtoReflect.Descriptor instead.
+func (*RotationStatus) Descriptor() ([]byte, []int) {
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *RotationStatus) GetPhase() Rotation_Phase {
+	if x != nil {
+		return x.Phase
+	}
+	return Rotation_PHASE_UNSPECIFIED
+}
+
+func (x *RotationStatus) GetStartedUnix() int64 {
+	if x != nil {
+		return x.StartedUnix
+	}
+	return 0
+}
+
+func (x *RotationStatus) GetPhaseUnix() int64 {
+	if x != nil {
+		return x.PhaseUnix
+	}
+	return 0
+}
+
+func (x *RotationStatus) GetStartedBy() string {
+	if x != nil {
+		return x.StartedBy
+	}
+	return ""
+}
+
+func (x *RotationStatus) GetWaitingFor() []string {
+	if x != nil {
+		return x.WaitingFor
+	}
+	return nil
+}
+
+func (x *RotationStatus) GetDeadlineUnix() int64 {
+	if x != nil {
+		return x.DeadlineUnix
+	}
+	return 0
+}
+
+type RotateAuthorityRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Renews the issuing certificate under the present root only.
+	IssuingOnly bool `protobuf:"varint,1,opt,name=issuing_only,json=issuingOnly,proto3" json:"issuing_only,omitempty"`
+	// Bring your own: PEM, root or intermediate with all above it, and the key of
+	// the first certificate. Empty has the mesh make them.
+	CertificatesPem []byte `protobuf:"bytes,2,opt,name=certificates_pem,json=certificatesPem,proto3" json:"certificates_pem,omitempty"`
+	KeyPem          []byte `protobuf:"bytes,3,opt,name=key_pem,json=keyPem,proto3" json:"key_pem,omitempty"` // never logged
+	// With a rotation under way: end its present phase without waiting for those
+	// that are missing.
+	Force         bool `protobuf:"varint,4,opt,name=force,proto3" json:"force,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RotateAuthorityRequest) Reset() {
+	*x = RotateAuthorityRequest{}
+	mi := &file_api_v1_admin_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RotateAuthorityRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RotateAuthorityRequest) ProtoMessage() {}
+
+func (x *RotateAuthorityRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_v1_admin_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RotateAuthorityRequest.ProtoReflect.Descriptor instead.
+func (*RotateAuthorityRequest) Descriptor() ([]byte, []int) {
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *RotateAuthorityRequest) GetIssuingOnly() bool {
+	if x != nil {
+		return x.IssuingOnly
+	}
+	return false
+}
+
+func (x *RotateAuthorityRequest) GetCertificatesPem() []byte {
+	if x != nil {
+		return x.CertificatesPem
+	}
+	return nil
+}
+
+func (x *RotateAuthorityRequest) GetKeyPem() []byte {
+	if x != nil {
+		return x.KeyPem
+	}
+	return nil
+}
+
+func (x *RotateAuthorityRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
+type RotateAuthorityReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Rotation      *RotationStatus        `protobuf:"bytes,1,opt,name=rotation,proto3" json:"rotation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RotateAuthorityReply) Reset() {
+	*x = RotateAuthorityReply{}
+	mi := &file_api_v1_admin_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RotateAuthorityReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RotateAuthorityReply) ProtoMessage() {}
+
+func (x *RotateAuthorityReply) ProtoReflect() protoreflect.Message {
+	mi := &file_api_v1_admin_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RotateAuthorityReply.ProtoReflect.Descriptor instead.
+func (*RotateAuthorityReply) Descriptor() ([]byte, []int) {
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *RotateAuthorityReply) GetRotation() *RotationStatus {
+	if x != nil {
+		return x.Rotation
+	}
+	return nil
+}
+
+type SaveSnapshotRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Stale         bool                   `protobuf:"varint,1,opt,name=stale,proto3" json:"stale,omitempty"` // of the answering server, though it may lag behind
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SaveSnapshotRequest) Reset() {
+	*x = SaveSnapshotRequest{}
+	mi := &file_api_v1_admin_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SaveSnapshotRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SaveSnapshotRequest) ProtoMessage() {}
+
+func (x *SaveSnapshotRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_v1_admin_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SaveSnapshotRequest.ProtoReflect.Descriptor instead.
+func (*SaveSnapshotRequest) Descriptor() ([]byte, []int) {
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *SaveSnapshotRequest) GetStale() bool {
+	if x != nil {
+		return x.Stale
+	}
+	return false
+}
+
+type SnapshotChunk struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Data          []byte                 `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SnapshotChunk) Reset() {
+	*x = SnapshotChunk{}
+	mi := &file_api_v1_admin_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SnapshotChunk) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SnapshotChunk) ProtoMessage() {}
+
+func (x *SnapshotChunk) ProtoReflect() protoreflect.Message {
+	mi := &file_api_v1_admin_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SnapshotChunk.ProtoReflect.Descriptor instead.
+func (*SnapshotChunk) Descriptor() ([]byte, []int) {
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *SnapshotChunk) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+type RestoreSnapshotRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Data  []byte                 `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
+	// Though the snapshot is of another mesh. In the first message.
+	OtherMesh     bool `protobuf:"varint,2,opt,name=other_mesh,json=otherMesh,proto3" json:"other_mesh,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RestoreSnapshotRequest) Reset() {
+	*x = RestoreSnapshotRequest{}
+	mi := &file_api_v1_admin_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RestoreSnapshotRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RestoreSnapshotRequest) ProtoMessage() {}
+
+func (x *RestoreSnapshotRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_v1_admin_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RestoreSnapshotRequest.ProtoReflect.Descriptor instead.
+func (*RestoreSnapshotRequest) Descriptor() ([]byte, []int) {
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *RestoreSnapshotRequest) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *RestoreSnapshotRequest) GetOtherMesh() bool {
+	if x != nil {
+		return x.OtherMesh
+	}
+	return false
+}
+
+type RestoreSnapshotReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RestoreSnapshotReply) Reset() {
+	*x = RestoreSnapshotReply{}
+	mi := &file_api_v1_admin_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RestoreSnapshotReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RestoreSnapshotReply) ProtoMessage() {}
+
+func (x *RestoreSnapshotReply) ProtoReflect() protoreflect.Message {
+	mi := &file_api_v1_admin_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RestoreSnapshotReply.ProtoReflect.Descriptor instead.
+func (*RestoreSnapshotReply) Descriptor() ([]byte, []int) {
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *RestoreSnapshotReply) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
 type StatusRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -30,7 +1846,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_api_v1_admin_proto_msgTypes[0]
+	mi := &file_api_v1_admin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -42,7 +1858,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[0]
+	mi := &file_api_v1_admin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -55,7 +1871,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{0}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{33}
 }
 
 type StatusReply struct {
@@ -76,7 +1892,7 @@ type StatusReply struct {
 
 func (x *StatusReply) Reset() {
 	*x = StatusReply{}
-	mi := &file_api_v1_admin_proto_msgTypes[1]
+	mi := &file_api_v1_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -88,7 +1904,7 @@ func (x *StatusReply) String() string {
 func (*StatusReply) ProtoMessage() {}
 
 func (x *StatusReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[1]
+	mi := &file_api_v1_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -101,7 +1917,7 @@ func (x *StatusReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusReply.ProtoReflect.Descriptor instead.
 func (*StatusReply) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{1}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *StatusReply) GetCluster() *Cluster {
@@ -189,7 +2005,7 @@ type ServerStatus struct {
 
 func (x *ServerStatus) Reset() {
 	*x = ServerStatus{}
-	mi := &file_api_v1_admin_proto_msgTypes[2]
+	mi := &file_api_v1_admin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -201,7 +2017,7 @@ func (x *ServerStatus) String() string {
 func (*ServerStatus) ProtoMessage() {}
 
 func (x *ServerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[2]
+	mi := &file_api_v1_admin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -214,7 +2030,7 @@ func (x *ServerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServerStatus.ProtoReflect.Descriptor instead.
 func (*ServerStatus) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{2}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ServerStatus) GetId() string {
@@ -268,17 +2084,18 @@ func (x *ServerStatus) GetVersion() string {
 
 // What an agent last acknowledged, as far as the answering server knows.
 type AgentStatus struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
-	Version       uint64                 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
-	Problems      []string               `protobuf:"bytes,3,rep,name=problems,proto3" json:"problems,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state               protoimpl.MessageState `protogen:"open.v1"`
+	Node                string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Version             uint64                 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
+	Problems            []string               `protobuf:"bytes,3,rep,name=problems,proto3" json:"problems,omitempty"`
+	AuthorityGeneration uint64                 `protobuf:"varint,4,opt,name=authority_generation,json=authorityGeneration,proto3" json:"authority_generation,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
 }
 
 func (x *AgentStatus) Reset() {
 	*x = AgentStatus{}
-	mi := &file_api_v1_admin_proto_msgTypes[3]
+	mi := &file_api_v1_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -290,7 +2107,7 @@ func (x *AgentStatus) String() string {
 func (*AgentStatus) ProtoMessage() {}
 
 func (x *AgentStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[3]
+	mi := &file_api_v1_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -303,7 +2120,7 @@ func (x *AgentStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AgentStatus.ProtoReflect.Descriptor instead.
 func (*AgentStatus) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{3}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *AgentStatus) GetNode() string {
@@ -327,18 +2144,28 @@ func (x *AgentStatus) GetProblems() []string {
 	return nil
 }
 
+func (x *AgentStatus) GetAuthorityGeneration() uint64 {
+	if x != nil {
+		return x.AuthorityGeneration
+	}
+	return 0
+}
+
 type MembersRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Read what the answering server has, though a newer write may be missing.
 	// Without it the answer has every write acknowledged before the question.
-	Stale         bool `protobuf:"varint,1,opt,name=stale,proto3" json:"stale,omitempty"`
+	Stale         bool      `protobuf:"varint,1,opt,name=stale,proto3" json:"stale,omitempty"`
+	Page          *Page     `protobuf:"bytes,2,opt,name=page,proto3" json:"page,omitempty"` // of the nodes
+	State         NodeState `protobuf:"varint,3,opt,name=state,proto3,enum=meshd.v1.NodeState" json:"state,omitempty"`
+	Prefix        string    `protobuf:"bytes,4,opt,name=prefix,proto3" json:"prefix,omitempty"` // of a node's name
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *MembersRequest) Reset() {
 	*x = MembersRequest{}
-	mi := &file_api_v1_admin_proto_msgTypes[4]
+	mi := &file_api_v1_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -350,7 +2177,7 @@ func (x *MembersRequest) String() string {
 func (*MembersRequest) ProtoMessage() {}
 
 func (x *MembersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[4]
+	mi := &file_api_v1_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -363,7 +2190,7 @@ func (x *MembersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MembersRequest.ProtoReflect.Descriptor instead.
 func (*MembersRequest) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{4}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *MembersRequest) GetStale() bool {
@@ -373,17 +2200,39 @@ func (x *MembersRequest) GetStale() bool {
 	return false
 }
 
+func (x *MembersRequest) GetPage() *Page {
+	if x != nil {
+		return x.Page
+	}
+	return nil
+}
+
+func (x *MembersRequest) GetState() NodeState {
+	if x != nil {
+		return x.State
+	}
+	return NodeState_NODE_STATE_UNSPECIFIED
+}
+
+func (x *MembersRequest) GetPrefix() string {
+	if x != nil {
+		return x.Prefix
+	}
+	return ""
+}
+
 type MembersReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Servers       []*ServerStatus        `protobuf:"bytes,1,rep,name=servers,proto3" json:"servers,omitempty"`
 	Nodes         []*Node                `protobuf:"bytes,2,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	Next          string                 `protobuf:"bytes,3,opt,name=next,proto3" json:"next,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *MembersReply) Reset() {
 	*x = MembersReply{}
-	mi := &file_api_v1_admin_proto_msgTypes[5]
+	mi := &file_api_v1_admin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -395,7 +2244,7 @@ func (x *MembersReply) String() string {
 func (*MembersReply) ProtoMessage() {}
 
 func (x *MembersReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[5]
+	mi := &file_api_v1_admin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -408,7 +2257,7 @@ func (x *MembersReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MembersReply.ProtoReflect.Descriptor instead.
 func (*MembersReply) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{5}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *MembersReply) GetServers() []*ServerStatus {
@@ -425,17 +2274,32 @@ func (x *MembersReply) GetNodes() []*Node {
 	return nil
 }
 
+func (x *MembersReply) GetNext() string {
+	if x != nil {
+		return x.Next
+	}
+	return ""
+}
+
 type ListServicesRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`    // empty means all
-	Stale         bool                   `protobuf:"varint,2,opt,name=stale,proto3" json:"stale,omitempty"` // as in MembersRequest
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`    // empty means all
+	Stale bool                   `protobuf:"varint,2,opt,name=stale,proto3" json:"stale,omitempty"` // as in MembersRequest
+	Page  *Page                  `protobuf:"bytes,3,opt,name=page,proto3" json:"page,omitempty"`
+	// Only services with an endpoint that matches all of these, and of them only
+	// such endpoints.
+	Tag           string            `protobuf:"bytes,4,opt,name=tag,proto3" json:"tag,omitempty"`
+	Node          string            `protobuf:"bytes,5,opt,name=node,proto3" json:"node,omitempty"`
+	Health        Health            `protobuf:"varint,6,opt,name=health,proto3,enum=meshd.v1.Health" json:"health,omitempty"`
+	Meta          map[string]string `protobuf:"bytes,7,rep,name=meta,proto3" json:"meta,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Prefix        string            `protobuf:"bytes,8,opt,name=prefix,proto3" json:"prefix,omitempty"` // of the name
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListServicesRequest) Reset() {
 	*x = ListServicesRequest{}
-	mi := &file_api_v1_admin_proto_msgTypes[6]
+	mi := &file_api_v1_admin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -447,7 +2311,7 @@ func (x *ListServicesRequest) String() string {
 func (*ListServicesRequest) ProtoMessage() {}
 
 func (x *ListServicesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[6]
+	mi := &file_api_v1_admin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -460,7 +2324,7 @@ func (x *ListServicesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListServicesRequest.ProtoReflect.Descriptor instead.
 func (*ListServicesRequest) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{6}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ListServicesRequest) GetName() string {
@@ -477,16 +2341,59 @@ func (x *ListServicesRequest) GetStale() bool {
 	return false
 }
 
+func (x *ListServicesRequest) GetPage() *Page {
+	if x != nil {
+		return x.Page
+	}
+	return nil
+}
+
+func (x *ListServicesRequest) GetTag() string {
+	if x != nil {
+		return x.Tag
+	}
+	return ""
+}
+
+func (x *ListServicesRequest) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *ListServicesRequest) GetHealth() Health {
+	if x != nil {
+		return x.Health
+	}
+	return Health_HEALTH_UNSPECIFIED
+}
+
+func (x *ListServicesRequest) GetMeta() map[string]string {
+	if x != nil {
+		return x.Meta
+	}
+	return nil
+}
+
+func (x *ListServicesRequest) GetPrefix() string {
+	if x != nil {
+		return x.Prefix
+	}
+	return ""
+}
+
 type ListServicesReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Services      []*ServiceSlice        `protobuf:"bytes,1,rep,name=services,proto3" json:"services,omitempty"`
+	Next          string                 `protobuf:"bytes,2,opt,name=next,proto3" json:"next,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListServicesReply) Reset() {
 	*x = ListServicesReply{}
-	mi := &file_api_v1_admin_proto_msgTypes[7]
+	mi := &file_api_v1_admin_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -498,7 +2405,7 @@ func (x *ListServicesReply) String() string {
 func (*ListServicesReply) ProtoMessage() {}
 
 func (x *ListServicesReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[7]
+	mi := &file_api_v1_admin_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -511,7 +2418,7 @@ func (x *ListServicesReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListServicesReply.ProtoReflect.Descriptor instead.
 func (*ListServicesReply) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{7}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ListServicesReply) GetServices() []*ServiceSlice {
@@ -519,6 +2426,13 @@ func (x *ListServicesReply) GetServices() []*ServiceSlice {
 		return x.Services
 	}
 	return nil
+}
+
+func (x *ListServicesReply) GetNext() string {
+	if x != nil {
+		return x.Next
+	}
+	return ""
 }
 
 type ApplyRequest struct {
@@ -532,7 +2446,7 @@ type ApplyRequest struct {
 
 func (x *ApplyRequest) Reset() {
 	*x = ApplyRequest{}
-	mi := &file_api_v1_admin_proto_msgTypes[8]
+	mi := &file_api_v1_admin_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -544,7 +2458,7 @@ func (x *ApplyRequest) String() string {
 func (*ApplyRequest) ProtoMessage() {}
 
 func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[8]
+	mi := &file_api_v1_admin_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -557,7 +2471,7 @@ func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyRequest.ProtoReflect.Descriptor instead.
 func (*ApplyRequest) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{8}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ApplyRequest) GetResources() []*Resource {
@@ -586,7 +2500,7 @@ type ApplyReply struct {
 
 func (x *ApplyReply) Reset() {
 	*x = ApplyReply{}
-	mi := &file_api_v1_admin_proto_msgTypes[9]
+	mi := &file_api_v1_admin_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -598,7 +2512,7 @@ func (x *ApplyReply) String() string {
 func (*ApplyReply) ProtoMessage() {}
 
 func (x *ApplyReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[9]
+	mi := &file_api_v1_admin_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -611,7 +2525,7 @@ func (x *ApplyReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyReply.ProtoReflect.Descriptor instead.
 func (*ApplyReply) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{9}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ApplyReply) GetProblems() []*Problem {
@@ -648,7 +2562,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_api_v1_admin_proto_msgTypes[10]
+	mi := &file_api_v1_admin_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -660,7 +2574,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[10]
+	mi := &file_api_v1_admin_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -673,7 +2587,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{10}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Problem) GetResource() int32 {
@@ -715,7 +2629,7 @@ type Change struct {
 
 func (x *Change) Reset() {
 	*x = Change{}
-	mi := &file_api_v1_admin_proto_msgTypes[11]
+	mi := &file_api_v1_admin_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -727,7 +2641,7 @@ func (x *Change) String() string {
 func (*Change) ProtoMessage() {}
 
 func (x *Change) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[11]
+	mi := &file_api_v1_admin_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -740,7 +2654,7 @@ func (x *Change) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Change.ProtoReflect.Descriptor instead.
 func (*Change) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{11}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Change) GetKind() string {
@@ -769,13 +2683,16 @@ type GetResourcesRequest struct {
 	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`    // empty means all
 	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`    // empty means all
 	Stale         bool                   `protobuf:"varint,3,opt,name=stale,proto3" json:"stale,omitempty"` // as in MembersRequest
+	Page          *Page                  `protobuf:"bytes,4,opt,name=page,proto3" json:"page,omitempty"`
+	Prefix        string                 `protobuf:"bytes,5,opt,name=prefix,proto3" json:"prefix,omitempty"`   // of the name
+	Service       string                 `protobuf:"bytes,6,opt,name=service,proto3" json:"service,omitempty"` // only what is for this service
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetResourcesRequest) Reset() {
 	*x = GetResourcesRequest{}
-	mi := &file_api_v1_admin_proto_msgTypes[12]
+	mi := &file_api_v1_admin_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -787,7 +2704,7 @@ func (x *GetResourcesRequest) String() string {
 func (*GetResourcesRequest) ProtoMessage() {}
 
 func (x *GetResourcesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[12]
+	mi := &file_api_v1_admin_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -800,7 +2717,7 @@ func (x *GetResourcesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetResourcesRequest.ProtoReflect.Descriptor instead.
 func (*GetResourcesRequest) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{12}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *GetResourcesRequest) GetKind() string {
@@ -824,16 +2741,38 @@ func (x *GetResourcesRequest) GetStale() bool {
 	return false
 }
 
+func (x *GetResourcesRequest) GetPage() *Page {
+	if x != nil {
+		return x.Page
+	}
+	return nil
+}
+
+func (x *GetResourcesRequest) GetPrefix() string {
+	if x != nil {
+		return x.Prefix
+	}
+	return ""
+}
+
+func (x *GetResourcesRequest) GetService() string {
+	if x != nil {
+		return x.Service
+	}
+	return ""
+}
+
 type GetResourcesReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Resources     []*Resource            `protobuf:"bytes,1,rep,name=resources,proto3" json:"resources,omitempty"`
+	Next          string                 `protobuf:"bytes,2,opt,name=next,proto3" json:"next,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetResourcesReply) Reset() {
 	*x = GetResourcesReply{}
-	mi := &file_api_v1_admin_proto_msgTypes[13]
+	mi := &file_api_v1_admin_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -845,7 +2784,7 @@ func (x *GetResourcesReply) String() string {
 func (*GetResourcesReply) ProtoMessage() {}
 
 func (x *GetResourcesReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[13]
+	mi := &file_api_v1_admin_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -858,7 +2797,7 @@ func (x *GetResourcesReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetResourcesReply.ProtoReflect.Descriptor instead.
 func (*GetResourcesReply) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{13}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *GetResourcesReply) GetResources() []*Resource {
@@ -868,17 +2807,26 @@ func (x *GetResourcesReply) GetResources() []*Resource {
 	return nil
 }
 
+func (x *GetResourcesReply) GetNext() string {
+	if x != nil {
+		return x.Next
+	}
+	return ""
+}
+
 type DeleteRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
-	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Kind  string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	Name  string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// Delete only what has this version; 0 deletes whatever is there.
+	Version       uint64 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *DeleteRequest) Reset() {
 	*x = DeleteRequest{}
-	mi := &file_api_v1_admin_proto_msgTypes[14]
+	mi := &file_api_v1_admin_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -890,7 +2838,7 @@ func (x *DeleteRequest) String() string {
 func (*DeleteRequest) ProtoMessage() {}
 
 func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[14]
+	mi := &file_api_v1_admin_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -903,7 +2851,7 @@ func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteRequest.ProtoReflect.Descriptor instead.
 func (*DeleteRequest) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{14}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *DeleteRequest) GetKind() string {
@@ -920,6 +2868,13 @@ func (x *DeleteRequest) GetName() string {
 	return ""
 }
 
+func (x *DeleteRequest) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
 type DeleteReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Problems      []*Problem             `protobuf:"bytes,1,rep,name=problems,proto3" json:"problems,omitempty"`
@@ -930,7 +2885,7 @@ type DeleteReply struct {
 
 func (x *DeleteReply) Reset() {
 	*x = DeleteReply{}
-	mi := &file_api_v1_admin_proto_msgTypes[15]
+	mi := &file_api_v1_admin_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -942,7 +2897,7 @@ func (x *DeleteReply) String() string {
 func (*DeleteReply) ProtoMessage() {}
 
 func (x *DeleteReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[15]
+	mi := &file_api_v1_admin_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -955,7 +2910,7 @@ func (x *DeleteReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteReply.ProtoReflect.Descriptor instead.
 func (*DeleteReply) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{15}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *DeleteReply) GetProblems() []*Problem {
@@ -979,13 +2934,14 @@ type CreateTokenRequest struct {
 	AllowedServices []string               `protobuf:"bytes,3,rep,name=allowed_services,json=allowedServices,proto3" json:"allowed_services,omitempty"`
 	AllowedNames    []string               `protobuf:"bytes,4,rep,name=allowed_names,json=allowedNames,proto3" json:"allowed_names,omitempty"`
 	Reusable        bool                   `protobuf:"varint,5,opt,name=reusable,proto3" json:"reusable,omitempty"`
+	WholeCatalogue  bool                   `protobuf:"varint,6,opt,name=whole_catalogue,json=wholeCatalogue,proto3" json:"whole_catalogue,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
 
 func (x *CreateTokenRequest) Reset() {
 	*x = CreateTokenRequest{}
-	mi := &file_api_v1_admin_proto_msgTypes[16]
+	mi := &file_api_v1_admin_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -997,7 +2953,7 @@ func (x *CreateTokenRequest) String() string {
 func (*CreateTokenRequest) ProtoMessage() {}
 
 func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[16]
+	mi := &file_api_v1_admin_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1010,7 +2966,7 @@ func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{16}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *CreateTokenRequest) GetServer() bool {
@@ -1048,6 +3004,13 @@ func (x *CreateTokenRequest) GetReusable() bool {
 	return false
 }
 
+func (x *CreateTokenRequest) GetWholeCatalogue() bool {
+	if x != nil {
+		return x.WholeCatalogue
+	}
+	return false
+}
+
 type CreateTokenReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Token         string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"` // shown once, never stored
@@ -1059,7 +3022,7 @@ type CreateTokenReply struct {
 
 func (x *CreateTokenReply) Reset() {
 	*x = CreateTokenReply{}
-	mi := &file_api_v1_admin_proto_msgTypes[17]
+	mi := &file_api_v1_admin_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1071,7 +3034,7 @@ func (x *CreateTokenReply) String() string {
 func (*CreateTokenReply) ProtoMessage() {}
 
 func (x *CreateTokenReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[17]
+	mi := &file_api_v1_admin_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1084,7 +3047,7 @@ func (x *CreateTokenReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenReply.ProtoReflect.Descriptor instead.
 func (*CreateTokenReply) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{17}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *CreateTokenReply) GetToken() string {
@@ -1110,13 +3073,14 @@ func (x *CreateTokenReply) GetExpiresUnix() int64 {
 
 type ListTokensRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
+	Page          *Page                  `protobuf:"bytes,1,opt,name=page,proto3" json:"page,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListTokensRequest) Reset() {
 	*x = ListTokensRequest{}
-	mi := &file_api_v1_admin_proto_msgTypes[18]
+	mi := &file_api_v1_admin_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1128,7 +3092,7 @@ func (x *ListTokensRequest) String() string {
 func (*ListTokensRequest) ProtoMessage() {}
 
 func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[18]
+	mi := &file_api_v1_admin_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1141,19 +3105,27 @@ func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensRequest.ProtoReflect.Descriptor instead.
 func (*ListTokensRequest) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{18}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{51}
+}
+
+func (x *ListTokensRequest) GetPage() *Page {
+	if x != nil {
+		return x.Page
+	}
+	return nil
 }
 
 type ListTokensReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Tokens        []*Token               `protobuf:"bytes,1,rep,name=tokens,proto3" json:"tokens,omitempty"` // without hashes
+	Next          string                 `protobuf:"bytes,2,opt,name=next,proto3" json:"next,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListTokensReply) Reset() {
 	*x = ListTokensReply{}
-	mi := &file_api_v1_admin_proto_msgTypes[19]
+	mi := &file_api_v1_admin_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1165,7 +3137,7 @@ func (x *ListTokensReply) String() string {
 func (*ListTokensReply) ProtoMessage() {}
 
 func (x *ListTokensReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[19]
+	mi := &file_api_v1_admin_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1178,7 +3150,7 @@ func (x *ListTokensReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensReply.ProtoReflect.Descriptor instead.
 func (*ListTokensReply) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{19}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *ListTokensReply) GetTokens() []*Token {
@@ -1186,6 +3158,13 @@ func (x *ListTokensReply) GetTokens() []*Token {
 		return x.Tokens
 	}
 	return nil
+}
+
+func (x *ListTokensReply) GetNext() string {
+	if x != nil {
+		return x.Next
+	}
+	return ""
 }
 
 type RevokeTokenRequest struct {
@@ -1197,7 +3176,7 @@ type RevokeTokenRequest struct {
 
 func (x *RevokeTokenRequest) Reset() {
 	*x = RevokeTokenRequest{}
-	mi := &file_api_v1_admin_proto_msgTypes[20]
+	mi := &file_api_v1_admin_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1209,7 +3188,7 @@ func (x *RevokeTokenRequest) String() string {
 func (*RevokeTokenRequest) ProtoMessage() {}
 
 func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[20]
+	mi := &file_api_v1_admin_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1222,7 +3201,7 @@ func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenRequest.ProtoReflect.Descriptor instead.
 func (*RevokeTokenRequest) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{20}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *RevokeTokenRequest) GetId() string {
@@ -1240,7 +3219,7 @@ type RevokeTokenReply struct {
 
 func (x *RevokeTokenReply) Reset() {
 	*x = RevokeTokenReply{}
-	mi := &file_api_v1_admin_proto_msgTypes[21]
+	mi := &file_api_v1_admin_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1252,7 +3231,7 @@ func (x *RevokeTokenReply) String() string {
 func (*RevokeTokenReply) ProtoMessage() {}
 
 func (x *RevokeTokenReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[21]
+	mi := &file_api_v1_admin_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1265,7 +3244,7 @@ func (x *RevokeTokenReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenReply.ProtoReflect.Descriptor instead.
 func (*RevokeTokenReply) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{21}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{54}
 }
 
 type LeaveRequest struct {
@@ -1276,7 +3255,7 @@ type LeaveRequest struct {
 
 func (x *LeaveRequest) Reset() {
 	*x = LeaveRequest{}
-	mi := &file_api_v1_admin_proto_msgTypes[22]
+	mi := &file_api_v1_admin_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1288,7 +3267,7 @@ func (x *LeaveRequest) String() string {
 func (*LeaveRequest) ProtoMessage() {}
 
 func (x *LeaveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[22]
+	mi := &file_api_v1_admin_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1301,7 +3280,7 @@ func (x *LeaveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaveRequest.ProtoReflect.Descriptor instead.
 func (*LeaveRequest) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{22}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{55}
 }
 
 type LeaveReply struct {
@@ -1312,7 +3291,7 @@ type LeaveReply struct {
 
 func (x *LeaveReply) Reset() {
 	*x = LeaveReply{}
-	mi := &file_api_v1_admin_proto_msgTypes[23]
+	mi := &file_api_v1_admin_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1324,7 +3303,7 @@ func (x *LeaveReply) String() string {
 func (*LeaveReply) ProtoMessage() {}
 
 func (x *LeaveReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[23]
+	mi := &file_api_v1_admin_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1337,7 +3316,7 @@ func (x *LeaveReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaveReply.ProtoReflect.Descriptor instead.
 func (*LeaveReply) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{23}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{56}
 }
 
 // A Declaration is a service as somebody on its host declares it.
@@ -1361,7 +3340,7 @@ type Declaration struct {
 
 func (x *Declaration) Reset() {
 	*x = Declaration{}
-	mi := &file_api_v1_admin_proto_msgTypes[24]
+	mi := &file_api_v1_admin_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1373,7 +3352,7 @@ func (x *Declaration) String() string {
 func (*Declaration) ProtoMessage() {}
 
 func (x *Declaration) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[24]
+	mi := &file_api_v1_admin_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1386,7 +3365,7 @@ func (x *Declaration) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Declaration.ProtoReflect.Descriptor instead.
 func (*Declaration) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{24}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *Declaration) GetName() string {
@@ -1474,7 +3453,7 @@ type CheckSpec struct {
 
 func (x *CheckSpec) Reset() {
 	*x = CheckSpec{}
-	mi := &file_api_v1_admin_proto_msgTypes[25]
+	mi := &file_api_v1_admin_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1486,7 +3465,7 @@ func (x *CheckSpec) String() string {
 func (*CheckSpec) ProtoMessage() {}
 
 func (x *CheckSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[25]
+	mi := &file_api_v1_admin_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1499,7 +3478,7 @@ func (x *CheckSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckSpec.ProtoReflect.Descriptor instead.
 func (*CheckSpec) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{25}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *CheckSpec) GetKind() isCheckSpec_Kind {
@@ -1566,7 +3545,7 @@ type AddServiceRequest struct {
 
 func (x *AddServiceRequest) Reset() {
 	*x = AddServiceRequest{}
-	mi := &file_api_v1_admin_proto_msgTypes[26]
+	mi := &file_api_v1_admin_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1578,7 +3557,7 @@ func (x *AddServiceRequest) String() string {
 func (*AddServiceRequest) ProtoMessage() {}
 
 func (x *AddServiceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[26]
+	mi := &file_api_v1_admin_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1591,7 +3570,7 @@ func (x *AddServiceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddServiceRequest.ProtoReflect.Descriptor instead.
 func (*AddServiceRequest) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{26}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *AddServiceRequest) GetDeclaration() *Declaration {
@@ -1614,7 +3593,7 @@ type AddServiceReply struct {
 
 func (x *AddServiceReply) Reset() {
 	*x = AddServiceReply{}
-	mi := &file_api_v1_admin_proto_msgTypes[27]
+	mi := &file_api_v1_admin_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1626,7 +3605,7 @@ func (x *AddServiceReply) String() string {
 func (*AddServiceReply) ProtoMessage() {}
 
 func (x *AddServiceReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[27]
+	mi := &file_api_v1_admin_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1639,7 +3618,7 @@ func (x *AddServiceReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddServiceReply.ProtoReflect.Descriptor instead.
 func (*AddServiceReply) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{27}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *AddServiceReply) GetAddress() string {
@@ -1679,7 +3658,7 @@ type RemoveServiceRequest struct {
 
 func (x *RemoveServiceRequest) Reset() {
 	*x = RemoveServiceRequest{}
-	mi := &file_api_v1_admin_proto_msgTypes[28]
+	mi := &file_api_v1_admin_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1691,7 +3670,7 @@ func (x *RemoveServiceRequest) String() string {
 func (*RemoveServiceRequest) ProtoMessage() {}
 
 func (x *RemoveServiceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[28]
+	mi := &file_api_v1_admin_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1704,7 +3683,7 @@ func (x *RemoveServiceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveServiceRequest.ProtoReflect.Descriptor instead.
 func (*RemoveServiceRequest) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{28}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *RemoveServiceRequest) GetId() string {
@@ -1722,7 +3701,7 @@ type RemoveServiceReply struct {
 
 func (x *RemoveServiceReply) Reset() {
 	*x = RemoveServiceReply{}
-	mi := &file_api_v1_admin_proto_msgTypes[29]
+	mi := &file_api_v1_admin_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1734,7 +3713,7 @@ func (x *RemoveServiceReply) String() string {
 func (*RemoveServiceReply) ProtoMessage() {}
 
 func (x *RemoveServiceReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[29]
+	mi := &file_api_v1_admin_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1747,7 +3726,7 @@ func (x *RemoveServiceReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveServiceReply.ProtoReflect.Descriptor instead.
 func (*RemoveServiceReply) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{29}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{62}
 }
 
 type LocalStatusRequest struct {
@@ -1758,7 +3737,7 @@ type LocalStatusRequest struct {
 
 func (x *LocalStatusRequest) Reset() {
 	*x = LocalStatusRequest{}
-	mi := &file_api_v1_admin_proto_msgTypes[30]
+	mi := &file_api_v1_admin_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1770,7 +3749,7 @@ func (x *LocalStatusRequest) String() string {
 func (*LocalStatusRequest) ProtoMessage() {}
 
 func (x *LocalStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[30]
+	mi := &file_api_v1_admin_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1783,7 +3762,7 @@ func (x *LocalStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LocalStatusRequest.ProtoReflect.Descriptor instead.
 func (*LocalStatusRequest) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{30}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{63}
 }
 
 type LocalStatusReply struct {
@@ -1804,7 +3783,7 @@ type LocalStatusReply struct {
 
 func (x *LocalStatusReply) Reset() {
 	*x = LocalStatusReply{}
-	mi := &file_api_v1_admin_proto_msgTypes[31]
+	mi := &file_api_v1_admin_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1816,7 +3795,7 @@ func (x *LocalStatusReply) String() string {
 func (*LocalStatusReply) ProtoMessage() {}
 
 func (x *LocalStatusReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[31]
+	mi := &file_api_v1_admin_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1829,7 +3808,7 @@ func (x *LocalStatusReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LocalStatusReply.ProtoReflect.Descriptor instead.
 func (*LocalStatusReply) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{31}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *LocalStatusReply) GetNode() string {
@@ -1915,7 +3894,7 @@ type LocalService struct {
 
 func (x *LocalService) Reset() {
 	*x = LocalService{}
-	mi := &file_api_v1_admin_proto_msgTypes[32]
+	mi := &file_api_v1_admin_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1927,7 +3906,7 @@ func (x *LocalService) String() string {
 func (*LocalService) ProtoMessage() {}
 
 func (x *LocalService) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[32]
+	mi := &file_api_v1_admin_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1940,7 +3919,7 @@ func (x *LocalService) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LocalService.ProtoReflect.Descriptor instead.
 func (*LocalService) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{32}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *LocalService) GetDeclaration() *Declaration {
@@ -1988,7 +3967,7 @@ type LocalCertificate struct {
 
 func (x *LocalCertificate) Reset() {
 	*x = LocalCertificate{}
-	mi := &file_api_v1_admin_proto_msgTypes[33]
+	mi := &file_api_v1_admin_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2000,7 +3979,7 @@ func (x *LocalCertificate) String() string {
 func (*LocalCertificate) ProtoMessage() {}
 
 func (x *LocalCertificate) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[33]
+	mi := &file_api_v1_admin_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2013,7 +3992,7 @@ func (x *LocalCertificate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LocalCertificate.ProtoReflect.Descriptor instead.
 func (*LocalCertificate) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{33}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *LocalCertificate) GetIdentity() string {
@@ -2030,6 +4009,86 @@ func (x *LocalCertificate) GetNotAfterUnix() int64 {
 	return 0
 }
 
+type PeerAgentsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PeerAgentsRequest) Reset() {
+	*x = PeerAgentsRequest{}
+	mi := &file_api_v1_admin_proto_msgTypes[67]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PeerAgentsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PeerAgentsRequest) ProtoMessage() {}
+
+func (x *PeerAgentsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_v1_admin_proto_msgTypes[67]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PeerAgentsRequest.ProtoReflect.Descriptor instead.
+func (*PeerAgentsRequest) Descriptor() ([]byte, []int) {
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{67}
+}
+
+type PeerAgentsReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Agents        []*AgentStatus         `protobuf:"bytes,1,rep,name=agents,proto3" json:"agents,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PeerAgentsReply) Reset() {
+	*x = PeerAgentsReply{}
+	mi := &file_api_v1_admin_proto_msgTypes[68]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PeerAgentsReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PeerAgentsReply) ProtoMessage() {}
+
+func (x *PeerAgentsReply) ProtoReflect() protoreflect.Message {
+	mi := &file_api_v1_admin_proto_msgTypes[68]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PeerAgentsReply.ProtoReflect.Descriptor instead.
+func (*PeerAgentsReply) Descriptor() ([]byte, []int) {
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{68}
+}
+
+func (x *PeerAgentsReply) GetAgents() []*AgentStatus {
+	if x != nil {
+		return x.Agents
+	}
+	return nil
+}
+
 type ProgressRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -2038,7 +4097,7 @@ type ProgressRequest struct {
 
 func (x *ProgressRequest) Reset() {
 	*x = ProgressRequest{}
-	mi := &file_api_v1_admin_proto_msgTypes[34]
+	mi := &file_api_v1_admin_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2050,7 +4109,7 @@ func (x *ProgressRequest) String() string {
 func (*ProgressRequest) ProtoMessage() {}
 
 func (x *ProgressRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[34]
+	mi := &file_api_v1_admin_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2063,20 +4122,29 @@ func (x *ProgressRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProgressRequest.ProtoReflect.Descriptor instead.
 func (*ProgressRequest) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{34}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{69}
 }
 
 type ProgressReply struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`            // of the server that answers
-	Applied       uint64                 `protobuf:"varint,2,opt,name=applied,proto3" json:"applied,omitempty"` // the last Raft index that it has applied
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Id          string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`                                 // of the server that answers
+	Applied     uint64                 `protobuf:"varint,2,opt,name=applied,proto3" json:"applied,omitempty"`                      // the last Raft index that it has applied
+	LastIndex   uint64                 `protobuf:"varint,3,opt,name=last_index,json=lastIndex,proto3" json:"last_index,omitempty"` // the last in its log
+	LastTerm    uint64                 `protobuf:"varint,4,opt,name=last_term,json=lastTerm,proto3" json:"last_term,omitempty"`
+	Term        uint64                 `protobuf:"varint,5,opt,name=term,proto3" json:"term,omitempty"`
+	LastContact *durationpb.Duration   `protobuf:"bytes,6,opt,name=last_contact,json=lastContact,proto3" json:"last_contact,omitempty"` // since it heard of the leader
+	// Fingerprints of the gossip keys that it has in use, the one for sending
+	// first.
+	GossipKeys []string `protobuf:"bytes,7,rep,name=gossip_keys,json=gossipKeys,proto3" json:"gossip_keys,omitempty"`
+	// Of the authority that its certificate is from.
+	AuthorityGeneration uint64 `protobuf:"varint,8,opt,name=authority_generation,json=authorityGeneration,proto3" json:"authority_generation,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
 }
 
 func (x *ProgressReply) Reset() {
 	*x = ProgressReply{}
-	mi := &file_api_v1_admin_proto_msgTypes[35]
+	mi := &file_api_v1_admin_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2088,7 +4156,7 @@ func (x *ProgressReply) String() string {
 func (*ProgressReply) ProtoMessage() {}
 
 func (x *ProgressReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[35]
+	mi := &file_api_v1_admin_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2101,7 +4169,7 @@ func (x *ProgressReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProgressReply.ProtoReflect.Descriptor instead.
 func (*ProgressReply) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{35}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *ProgressReply) GetId() string {
@@ -2118,6 +4186,48 @@ func (x *ProgressReply) GetApplied() uint64 {
 	return 0
 }
 
+func (x *ProgressReply) GetLastIndex() uint64 {
+	if x != nil {
+		return x.LastIndex
+	}
+	return 0
+}
+
+func (x *ProgressReply) GetLastTerm() uint64 {
+	if x != nil {
+		return x.LastTerm
+	}
+	return 0
+}
+
+func (x *ProgressReply) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
+}
+
+func (x *ProgressReply) GetLastContact() *durationpb.Duration {
+	if x != nil {
+		return x.LastContact
+	}
+	return nil
+}
+
+func (x *ProgressReply) GetGossipKeys() []string {
+	if x != nil {
+		return x.GossipKeys
+	}
+	return nil
+}
+
+func (x *ProgressReply) GetAuthorityGeneration() uint64 {
+	if x != nil {
+		return x.AuthorityGeneration
+	}
+	return 0
+}
+
 type ReadIndexRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -2126,7 +4236,7 @@ type ReadIndexRequest struct {
 
 func (x *ReadIndexRequest) Reset() {
 	*x = ReadIndexRequest{}
-	mi := &file_api_v1_admin_proto_msgTypes[36]
+	mi := &file_api_v1_admin_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2138,7 +4248,7 @@ func (x *ReadIndexRequest) String() string {
 func (*ReadIndexRequest) ProtoMessage() {}
 
 func (x *ReadIndexRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[36]
+	mi := &file_api_v1_admin_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2151,7 +4261,7 @@ func (x *ReadIndexRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadIndexRequest.ProtoReflect.Descriptor instead.
 func (*ReadIndexRequest) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{36}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{71}
 }
 
 type ReadIndexReply struct {
@@ -2163,7 +4273,7 @@ type ReadIndexReply struct {
 
 func (x *ReadIndexReply) Reset() {
 	*x = ReadIndexReply{}
-	mi := &file_api_v1_admin_proto_msgTypes[37]
+	mi := &file_api_v1_admin_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2175,7 +4285,7 @@ func (x *ReadIndexReply) String() string {
 func (*ReadIndexReply) ProtoMessage() {}
 
 func (x *ReadIndexReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[37]
+	mi := &file_api_v1_admin_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2188,7 +4298,7 @@ func (x *ReadIndexReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadIndexReply.ProtoReflect.Descriptor instead.
 func (*ReadIndexReply) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{37}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *ReadIndexReply) GetIndex() uint64 {
@@ -2207,7 +4317,7 @@ type ProposeRequest struct {
 
 func (x *ProposeRequest) Reset() {
 	*x = ProposeRequest{}
-	mi := &file_api_v1_admin_proto_msgTypes[38]
+	mi := &file_api_v1_admin_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2219,7 +4329,7 @@ func (x *ProposeRequest) String() string {
 func (*ProposeRequest) ProtoMessage() {}
 
 func (x *ProposeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[38]
+	mi := &file_api_v1_admin_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2232,7 +4342,7 @@ func (x *ProposeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposeRequest.ProtoReflect.Descriptor instead.
 func (*ProposeRequest) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{38}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *ProposeRequest) GetEntry() []byte {
@@ -2252,7 +4362,7 @@ type ProposeReply struct {
 
 func (x *ProposeReply) Reset() {
 	*x = ProposeReply{}
-	mi := &file_api_v1_admin_proto_msgTypes[39]
+	mi := &file_api_v1_admin_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2264,7 +4374,7 @@ func (x *ProposeReply) String() string {
 func (*ProposeReply) ProtoMessage() {}
 
 func (x *ProposeReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[39]
+	mi := &file_api_v1_admin_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2277,7 +4387,7 @@ func (x *ProposeReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposeReply.ProtoReflect.Descriptor instead.
 func (*ProposeReply) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{39}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *ProposeReply) GetIndex() uint64 {
@@ -2298,7 +4408,128 @@ var File_api_v1_admin_proto protoreflect.FileDescriptor
 
 const file_api_v1_admin_proto_rawDesc = "" +
 	"\n" +
-	"\x12api/v1/admin.proto\x12\bmeshd.v1\x1a\x14api/v1/catalog.proto\x1a\x14api/v1/control.proto\x1a\x16api/v1/resources.proto\x1a\x1egoogle/protobuf/duration.proto\"\x0f\n" +
+	"\x12api/v1/admin.proto\x12\bmeshd.v1\x1a\x14api/v1/catalog.proto\x1a\x14api/v1/control.proto\x1a\x16api/v1/resources.proto\x1a\x1egoogle/protobuf/duration.proto\"0\n" +
+	"\x04Page\x12\x12\n" +
+	"\x04size\x18\x01 \x01(\rR\x04size\x12\x14\n" +
+	"\x05after\x18\x02 \x01(\tR\x05after\"\x8d\x01\n" +
+	"\x18CreateAccessTokenRequest\x12\"\n" +
+	"\x04role\x18\x01 \x01(\x0e2\x0e.meshd.v1.RoleR\x04role\x12 \n" +
+	"\vdescription\x18\x02 \x01(\tR\vdescription\x12+\n" +
+	"\x03ttl\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\"a\n" +
+	"\x16CreateAccessTokenReply\x12\x14\n" +
+	"\x05token\x18\x01 \x01(\tR\x05token\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12!\n" +
+	"\fexpires_unix\x18\x03 \x01(\x03R\vexpiresUnix\"=\n" +
+	"\x17ListAccessTokensRequest\x12\"\n" +
+	"\x04page\x18\x01 \x01(\v2\x0e.meshd.v1.PageR\x04page\"Z\n" +
+	"\x15ListAccessTokensReply\x12-\n" +
+	"\x06tokens\x18\x01 \x03(\v2\x15.meshd.v1.AccessTokenR\x06tokens\x12\x12\n" +
+	"\x04next\x18\x02 \x01(\tR\x04next\"*\n" +
+	"\x18RevokeAccessTokenRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"\x18\n" +
+	"\x16RevokeAccessTokenReply\"\xb6\x01\n" +
+	"\fAuditRequest\x12\"\n" +
+	"\x04page\x18\x01 \x01(\v2\x0e.meshd.v1.PageR\x04page\x12\x14\n" +
+	"\x05actor\x18\x02 \x01(\tR\x05actor\x12\x16\n" +
+	"\x06action\x18\x03 \x01(\tR\x06action\x12\x16\n" +
+	"\x06object\x18\x04 \x01(\tR\x06object\x12\x1d\n" +
+	"\n" +
+	"since_unix\x18\x05 \x01(\x03R\tsinceUnix\x12\x1d\n" +
+	"\n" +
+	"until_unix\x18\x06 \x01(\x03R\tuntilUnix\"Q\n" +
+	"\n" +
+	"AuditReply\x12/\n" +
+	"\arecords\x18\x01 \x03(\v2\x15.meshd.v1.AuditRecordR\arecords\x12\x12\n" +
+	"\x04next\x18\x02 \x01(\tR\x04next\"=\n" +
+	"\x11RemoveHostRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05force\x18\x02 \x01(\bR\x05force\"\x11\n" +
+	"\x0fRemoveHostReply\"?\n" +
+	"\x13RemoveServerRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05force\x18\x02 \x01(\bR\x05force\"\x13\n" +
+	"\x11RemoveServerReply\"/\n" +
+	"\x19TransferLeadershipRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"1\n" +
+	"\x17TransferLeadershipReply\x12\x16\n" +
+	"\x06leader\x18\x01 \x01(\tR\x06leader\"\x12\n" +
+	"\x10RaftPeersRequest\"\x8c\x01\n" +
+	"\x0eRaftPeersReply\x12(\n" +
+	"\x05peers\x18\x01 \x03(\v2\x12.meshd.v1.RaftPeerR\x05peers\x12+\n" +
+	"\x11failure_tolerance\x18\x02 \x01(\rR\x10failureTolerance\x12#\n" +
+	"\rfeature_level\x18\x03 \x01(\rR\ffeatureLevel\"\x8a\x03\n" +
+	"\bRaftPeer\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
+	"\aaddress\x18\x03 \x01(\tR\aaddress\x12\x16\n" +
+	"\x06leader\x18\x04 \x01(\bR\x06leader\x12\x14\n" +
+	"\x05voter\x18\x05 \x01(\bR\x05voter\x12\x14\n" +
+	"\x05alive\x18\x06 \x01(\bR\x05alive\x12\x18\n" +
+	"\ahealthy\x18\a \x01(\bR\ahealthy\x12\x18\n" +
+	"\aversion\x18\b \x01(\tR\aversion\x12#\n" +
+	"\rfeature_level\x18\t \x01(\rR\ffeatureLevel\x12\x1d\n" +
+	"\n" +
+	"last_index\x18\n" +
+	" \x01(\x04R\tlastIndex\x12<\n" +
+	"\flast_contact\x18\v \x01(\v2\x19.google.protobuf.DurationR\vlastContact\x12,\n" +
+	"\x12healthy_since_unix\x18\f \x01(\x03R\x10healthySinceUnix\x12\x18\n" +
+	"\aproblem\x18\r \x01(\tR\aproblem\"\x17\n" +
+	"\x15ListGossipKeysRequest\"a\n" +
+	"\tGossipKey\x12 \n" +
+	"\vfingerprint\x18\x01 \x01(\tR\vfingerprint\x12\x18\n" +
+	"\aprimary\x18\x02 \x01(\bR\aprimary\x12\x18\n" +
+	"\aservers\x18\x03 \x03(\tR\aservers\"a\n" +
+	"\x13ListGossipKeysReply\x12'\n" +
+	"\x04keys\x18\x01 \x03(\v2\x13.meshd.v1.GossipKeyR\x04keys\x12!\n" +
+	"\frotated_unix\x18\x02 \x01(\x03R\vrotatedUnix\"\x18\n" +
+	"\x16RotateGossipKeyRequest\"8\n" +
+	"\x14RotateGossipKeyReply\x12 \n" +
+	"\vfingerprint\x18\x01 \x01(\tR\vfingerprint\"\x16\n" +
+	"\x14ShowAuthorityRequest\"\xcc\x01\n" +
+	"\x12ShowAuthorityReply\x12!\n" +
+	"\ftrust_domain\x18\x01 \x01(\tR\vtrustDomain\x12=\n" +
+	"\fcertificates\x18\x02 \x03(\v2\x19.meshd.v1.CertificateInfoR\fcertificates\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x03 \x01(\x04R\n" +
+	"generation\x124\n" +
+	"\brotation\x18\x04 \x01(\v2\x18.meshd.v1.RotationStatusR\brotation\"\x94\x02\n" +
+	"\x0fCertificateInfo\x12\x10\n" +
+	"\x03use\x18\x01 \x01(\tR\x03use\x12\x18\n" +
+	"\asubject\x18\x02 \x01(\tR\asubject\x12\x16\n" +
+	"\x06serial\x18\x03 \x01(\tR\x06serial\x12&\n" +
+	"\x0fnot_before_unix\x18\x04 \x01(\x03R\rnotBeforeUnix\x12$\n" +
+	"\x0enot_after_unix\x18\x05 \x01(\x03R\fnotAfterUnix\x12 \n" +
+	"\vfingerprint\x18\x06 \x01(\tR\vfingerprint\x12\x10\n" +
+	"\x03pin\x18\a \x01(\tR\x03pin\x12\x19\n" +
+	"\bkey_held\x18\b \x01(\bR\akeyHeld\x12 \n" +
+	"\vcertificate\x18\t \x01(\fR\vcertificate\"\xe7\x01\n" +
+	"\x0eRotationStatus\x12.\n" +
+	"\x05phase\x18\x01 \x01(\x0e2\x18.meshd.v1.Rotation.PhaseR\x05phase\x12!\n" +
+	"\fstarted_unix\x18\x02 \x01(\x03R\vstartedUnix\x12\x1d\n" +
+	"\n" +
+	"phase_unix\x18\x03 \x01(\x03R\tphaseUnix\x12\x1d\n" +
+	"\n" +
+	"started_by\x18\x04 \x01(\tR\tstartedBy\x12\x1f\n" +
+	"\vwaiting_for\x18\x05 \x03(\tR\n" +
+	"waitingFor\x12#\n" +
+	"\rdeadline_unix\x18\x06 \x01(\x03R\fdeadlineUnix\"\x95\x01\n" +
+	"\x16RotateAuthorityRequest\x12!\n" +
+	"\fissuing_only\x18\x01 \x01(\bR\vissuingOnly\x12)\n" +
+	"\x10certificates_pem\x18\x02 \x01(\fR\x0fcertificatesPem\x12\x17\n" +
+	"\akey_pem\x18\x03 \x01(\fR\x06keyPem\x12\x14\n" +
+	"\x05force\x18\x04 \x01(\bR\x05force\"L\n" +
+	"\x14RotateAuthorityReply\x124\n" +
+	"\brotation\x18\x01 \x01(\v2\x18.meshd.v1.RotationStatusR\brotation\"+\n" +
+	"\x13SaveSnapshotRequest\x12\x14\n" +
+	"\x05stale\x18\x01 \x01(\bR\x05stale\"#\n" +
+	"\rSnapshotChunk\x12\x12\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\"K\n" +
+	"\x16RestoreSnapshotRequest\x12\x12\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\x12\x1d\n" +
+	"\n" +
+	"other_mesh\x18\x02 \x01(\bR\totherMesh\",\n" +
+	"\x14RestoreSnapshotReply\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\"\x0f\n" +
 	"\rStatusRequest\"\xe9\x02\n" +
 	"\vStatusReply\x12+\n" +
 	"\acluster\x18\x01 \x01(\v2\x11.meshd.v1.ClusterR\acluster\x120\n" +
@@ -2320,21 +4551,36 @@ const file_api_v1_admin_proto_rawDesc = "" +
 	"\x06leader\x18\x04 \x01(\bR\x06leader\x12\x14\n" +
 	"\x05voter\x18\x05 \x01(\bR\x05voter\x12\x14\n" +
 	"\x05alive\x18\x06 \x01(\bR\x05alive\x12\x18\n" +
-	"\aversion\x18\a \x01(\tR\aversion\"W\n" +
+	"\aversion\x18\a \x01(\tR\aversion\"\x8a\x01\n" +
 	"\vAgentStatus\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\x04R\aversion\x12\x1a\n" +
-	"\bproblems\x18\x03 \x03(\tR\bproblems\"&\n" +
+	"\bproblems\x18\x03 \x03(\tR\bproblems\x121\n" +
+	"\x14authority_generation\x18\x04 \x01(\x04R\x13authorityGeneration\"\x8d\x01\n" +
 	"\x0eMembersRequest\x12\x14\n" +
-	"\x05stale\x18\x01 \x01(\bR\x05stale\"f\n" +
+	"\x05stale\x18\x01 \x01(\bR\x05stale\x12\"\n" +
+	"\x04page\x18\x02 \x01(\v2\x0e.meshd.v1.PageR\x04page\x12)\n" +
+	"\x05state\x18\x03 \x01(\x0e2\x13.meshd.v1.NodeStateR\x05state\x12\x16\n" +
+	"\x06prefix\x18\x04 \x01(\tR\x06prefix\"z\n" +
 	"\fMembersReply\x120\n" +
 	"\aservers\x18\x01 \x03(\v2\x16.meshd.v1.ServerStatusR\aservers\x12$\n" +
-	"\x05nodes\x18\x02 \x03(\v2\x0e.meshd.v1.NodeR\x05nodes\"?\n" +
+	"\x05nodes\x18\x02 \x03(\v2\x0e.meshd.v1.NodeR\x05nodes\x12\x12\n" +
+	"\x04next\x18\x03 \x01(\tR\x04next\"\xc1\x02\n" +
 	"\x13ListServicesRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05stale\x18\x02 \x01(\bR\x05stale\"G\n" +
+	"\x05stale\x18\x02 \x01(\bR\x05stale\x12\"\n" +
+	"\x04page\x18\x03 \x01(\v2\x0e.meshd.v1.PageR\x04page\x12\x10\n" +
+	"\x03tag\x18\x04 \x01(\tR\x03tag\x12\x12\n" +
+	"\x04node\x18\x05 \x01(\tR\x04node\x12(\n" +
+	"\x06health\x18\x06 \x01(\x0e2\x10.meshd.v1.HealthR\x06health\x12;\n" +
+	"\x04meta\x18\a \x03(\v2'.meshd.v1.ListServicesRequest.MetaEntryR\x04meta\x12\x16\n" +
+	"\x06prefix\x18\b \x01(\tR\x06prefix\x1a7\n" +
+	"\tMetaEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"[\n" +
 	"\x11ListServicesReply\x122\n" +
-	"\bservices\x18\x01 \x03(\v2\x16.meshd.v1.ServiceSliceR\bservices\"Y\n" +
+	"\bservices\x18\x01 \x03(\v2\x16.meshd.v1.ServiceSliceR\bservices\x12\x12\n" +
+	"\x04next\x18\x02 \x01(\tR\x04next\"Y\n" +
 	"\fApplyRequest\x120\n" +
 	"\tresources\x18\x01 \x03(\v2\x12.meshd.v1.ResourceR\tresources\x12\x17\n" +
 	"\adry_run\x18\x02 \x01(\bR\x06dryRun\"\x81\x01\n" +
@@ -2351,32 +4597,40 @@ const file_api_v1_admin_proto_rawDesc = "" +
 	"\x06Change\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n" +
-	"\x06action\x18\x03 \x01(\tR\x06action\"S\n" +
+	"\x06action\x18\x03 \x01(\tR\x06action\"\xa9\x01\n" +
 	"\x13GetResourcesRequest\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
-	"\x05stale\x18\x03 \x01(\bR\x05stale\"E\n" +
+	"\x05stale\x18\x03 \x01(\bR\x05stale\x12\"\n" +
+	"\x04page\x18\x04 \x01(\v2\x0e.meshd.v1.PageR\x04page\x12\x16\n" +
+	"\x06prefix\x18\x05 \x01(\tR\x06prefix\x12\x18\n" +
+	"\aservice\x18\x06 \x01(\tR\aservice\"Y\n" +
 	"\x11GetResourcesReply\x120\n" +
-	"\tresources\x18\x01 \x03(\v2\x12.meshd.v1.ResourceR\tresources\"7\n" +
+	"\tresources\x18\x01 \x03(\v2\x12.meshd.v1.ResourceR\tresources\x12\x12\n" +
+	"\x04next\x18\x02 \x01(\tR\x04next\"Q\n" +
 	"\rDeleteRequest\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
-	"\x04name\x18\x02 \x01(\tR\x04name\"f\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
+	"\aversion\x18\x03 \x01(\x04R\aversion\"f\n" +
 	"\vDeleteReply\x12-\n" +
 	"\bproblems\x18\x01 \x03(\v2\x11.meshd.v1.ProblemR\bproblems\x12(\n" +
-	"\x06change\x18\x02 \x01(\v2\x10.meshd.v1.ChangeR\x06change\"\xc5\x01\n" +
+	"\x06change\x18\x02 \x01(\v2\x10.meshd.v1.ChangeR\x06change\"\xee\x01\n" +
 	"\x12CreateTokenRequest\x12\x16\n" +
 	"\x06server\x18\x01 \x01(\bR\x06server\x12+\n" +
 	"\x03ttl\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\x12)\n" +
 	"\x10allowed_services\x18\x03 \x03(\tR\x0fallowedServices\x12#\n" +
 	"\rallowed_names\x18\x04 \x03(\tR\fallowedNames\x12\x1a\n" +
-	"\breusable\x18\x05 \x01(\bR\breusable\"[\n" +
+	"\breusable\x18\x05 \x01(\bR\breusable\x12'\n" +
+	"\x0fwhole_catalogue\x18\x06 \x01(\bR\x0ewholeCatalogue\"[\n" +
 	"\x10CreateTokenReply\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\tR\x05token\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12!\n" +
-	"\fexpires_unix\x18\x03 \x01(\x03R\vexpiresUnix\"\x13\n" +
-	"\x11ListTokensRequest\":\n" +
+	"\fexpires_unix\x18\x03 \x01(\x03R\vexpiresUnix\"7\n" +
+	"\x11ListTokensRequest\x12\"\n" +
+	"\x04page\x18\x01 \x01(\v2\x0e.meshd.v1.PageR\x04page\"N\n" +
 	"\x0fListTokensReply\x12'\n" +
-	"\x06tokens\x18\x01 \x03(\v2\x0f.meshd.v1.TokenR\x06tokens\"$\n" +
+	"\x06tokens\x18\x01 \x03(\v2\x0f.meshd.v1.TokenR\x06tokens\x12\x12\n" +
+	"\x04next\x18\x02 \x01(\tR\x04next\"$\n" +
 	"\x12RevokeTokenRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"\x12\n" +
 	"\x10RevokeTokenReply\"\x0e\n" +
@@ -2437,11 +4691,22 @@ const file_api_v1_admin_proto_rawDesc = "" +
 	"\x04unit\x18\x05 \x01(\tR\x04unit\"T\n" +
 	"\x10LocalCertificate\x12\x1a\n" +
 	"\bidentity\x18\x01 \x01(\tR\bidentity\x12$\n" +
-	"\x0enot_after_unix\x18\x02 \x01(\x03R\fnotAfterUnix\"\x11\n" +
-	"\x0fProgressRequest\"9\n" +
+	"\x0enot_after_unix\x18\x02 \x01(\x03R\fnotAfterUnix\"\x13\n" +
+	"\x11PeerAgentsRequest\"@\n" +
+	"\x0fPeerAgentsReply\x12-\n" +
+	"\x06agents\x18\x01 \x03(\v2\x15.meshd.v1.AgentStatusR\x06agents\"\x11\n" +
+	"\x0fProgressRequest\"\x9b\x02\n" +
 	"\rProgressReply\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
-	"\aapplied\x18\x02 \x01(\x04R\aapplied\"\x12\n" +
+	"\aapplied\x18\x02 \x01(\x04R\aapplied\x12\x1d\n" +
+	"\n" +
+	"last_index\x18\x03 \x01(\x04R\tlastIndex\x12\x1b\n" +
+	"\tlast_term\x18\x04 \x01(\x04R\blastTerm\x12\x12\n" +
+	"\x04term\x18\x05 \x01(\x04R\x04term\x12<\n" +
+	"\flast_contact\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\vlastContact\x12\x1f\n" +
+	"\vgossip_keys\x18\a \x03(\tR\n" +
+	"gossipKeys\x121\n" +
+	"\x14authority_generation\x18\b \x01(\x04R\x13authorityGeneration\"\x12\n" +
 	"\x10ReadIndexRequest\"&\n" +
 	"\x0eReadIndexReply\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\"&\n" +
@@ -2449,7 +4714,7 @@ const file_api_v1_admin_proto_rawDesc = "" +
 	"\x05entry\x18\x01 \x01(\fR\x05entry\"<\n" +
 	"\fProposeReply\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x16\n" +
-	"\x06result\x18\x02 \x01(\fR\x06result2\xdf\x04\n" +
+	"\x06result\x18\x02 \x01(\fR\x06result2\xc3\r\n" +
 	"\x05Admin\x128\n" +
 	"\x06Status\x12\x17.meshd.v1.StatusRequest\x1a\x15.meshd.v1.StatusReply\x12;\n" +
 	"\aMembers\x12\x18.meshd.v1.MembersRequest\x1a\x16.meshd.v1.MembersReply\x12J\n" +
@@ -2460,17 +4725,33 @@ const file_api_v1_admin_proto_rawDesc = "" +
 	"\vCreateToken\x12\x1c.meshd.v1.CreateTokenRequest\x1a\x1a.meshd.v1.CreateTokenReply\x12D\n" +
 	"\n" +
 	"ListTokens\x12\x1b.meshd.v1.ListTokensRequest\x1a\x19.meshd.v1.ListTokensReply\x12G\n" +
-	"\vRevokeToken\x12\x1c.meshd.v1.RevokeTokenRequest\x1a\x1a.meshd.v1.RevokeTokenReply2\x9c\x02\n" +
+	"\vRevokeToken\x12\x1c.meshd.v1.RevokeTokenRequest\x1a\x1a.meshd.v1.RevokeTokenReply\x12Y\n" +
+	"\x11CreateAccessToken\x12\".meshd.v1.CreateAccessTokenRequest\x1a .meshd.v1.CreateAccessTokenReply\x12V\n" +
+	"\x10ListAccessTokens\x12!.meshd.v1.ListAccessTokensRequest\x1a\x1f.meshd.v1.ListAccessTokensReply\x12Y\n" +
+	"\x11RevokeAccessToken\x12\".meshd.v1.RevokeAccessTokenRequest\x1a .meshd.v1.RevokeAccessTokenReply\x125\n" +
+	"\x05Audit\x12\x16.meshd.v1.AuditRequest\x1a\x14.meshd.v1.AuditReply\x12D\n" +
+	"\n" +
+	"RemoveHost\x12\x1b.meshd.v1.RemoveHostRequest\x1a\x19.meshd.v1.RemoveHostReply\x12J\n" +
+	"\fRemoveServer\x12\x1d.meshd.v1.RemoveServerRequest\x1a\x1b.meshd.v1.RemoveServerReply\x12\\\n" +
+	"\x12TransferLeadership\x12#.meshd.v1.TransferLeadershipRequest\x1a!.meshd.v1.TransferLeadershipReply\x12A\n" +
+	"\tRaftPeers\x12\x1a.meshd.v1.RaftPeersRequest\x1a\x18.meshd.v1.RaftPeersReply\x12P\n" +
+	"\x0eListGossipKeys\x12\x1f.meshd.v1.ListGossipKeysRequest\x1a\x1d.meshd.v1.ListGossipKeysReply\x12S\n" +
+	"\x0fRotateGossipKey\x12 .meshd.v1.RotateGossipKeyRequest\x1a\x1e.meshd.v1.RotateGossipKeyReply\x12M\n" +
+	"\rShowAuthority\x12\x1e.meshd.v1.ShowAuthorityRequest\x1a\x1c.meshd.v1.ShowAuthorityReply\x12S\n" +
+	"\x0fRotateAuthority\x12 .meshd.v1.RotateAuthorityRequest\x1a\x1e.meshd.v1.RotateAuthorityReply\x12H\n" +
+	"\fSaveSnapshot\x12\x1d.meshd.v1.SaveSnapshotRequest\x1a\x17.meshd.v1.SnapshotChunk0\x01\x12U\n" +
+	"\x0fRestoreSnapshot\x12 .meshd.v1.RestoreSnapshotRequest\x1a\x1e.meshd.v1.RestoreSnapshotReply(\x012\x9c\x02\n" +
 	"\x05Local\x12D\n" +
 	"\n" +
 	"AddService\x12\x1b.meshd.v1.AddServiceRequest\x1a\x19.meshd.v1.AddServiceReply\x12M\n" +
 	"\rRemoveService\x12\x1e.meshd.v1.RemoveServiceRequest\x1a\x1c.meshd.v1.RemoveServiceReply\x12G\n" +
 	"\vLocalStatus\x12\x1c.meshd.v1.LocalStatusRequest\x1a\x1a.meshd.v1.LocalStatusReply\x125\n" +
-	"\x05Leave\x12\x16.meshd.v1.LeaveRequest\x1a\x14.meshd.v1.LeaveReply2\xc6\x01\n" +
+	"\x05Leave\x12\x16.meshd.v1.LeaveRequest\x1a\x14.meshd.v1.LeaveReply2\x88\x02\n" +
 	"\x04Peer\x12;\n" +
 	"\aPropose\x12\x18.meshd.v1.ProposeRequest\x1a\x16.meshd.v1.ProposeReply\x12A\n" +
 	"\tReadIndex\x12\x1a.meshd.v1.ReadIndexRequest\x1a\x18.meshd.v1.ReadIndexReply\x12>\n" +
-	"\bProgress\x12\x19.meshd.v1.ProgressRequest\x1a\x17.meshd.v1.ProgressReplyB%Z#github.com/meshd/meshd/api/v1;apiv1b\x06proto3"
+	"\bProgress\x12\x19.meshd.v1.ProgressRequest\x1a\x17.meshd.v1.ProgressReply\x12@\n" +
+	"\x06Agents\x12\x1b.meshd.v1.PeerAgentsRequest\x1a\x19.meshd.v1.PeerAgentsReplyB%Z#github.com/meshd/meshd/api/v1;apiv1b\x06proto3"
 
 var (
 	file_api_v1_admin_proto_rawDescOnce sync.Once
@@ -2484,121 +4765,214 @@ func file_api_v1_admin_proto_rawDescGZIP() []byte {
 	return file_api_v1_admin_proto_rawDescData
 }
 
-var file_api_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
+var file_api_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 77)
 var file_api_v1_admin_proto_goTypes = []any{
-	(*StatusRequest)(nil),        // 0: meshd.v1.StatusRequest
-	(*StatusReply)(nil),          // 1: meshd.v1.StatusReply
-	(*ServerStatus)(nil),         // 2: meshd.v1.ServerStatus
-	(*AgentStatus)(nil),          // 3: meshd.v1.AgentStatus
-	(*MembersRequest)(nil),       // 4: meshd.v1.MembersRequest
-	(*MembersReply)(nil),         // 5: meshd.v1.MembersReply
-	(*ListServicesRequest)(nil),  // 6: meshd.v1.ListServicesRequest
-	(*ListServicesReply)(nil),    // 7: meshd.v1.ListServicesReply
-	(*ApplyRequest)(nil),         // 8: meshd.v1.ApplyRequest
-	(*ApplyReply)(nil),           // 9: meshd.v1.ApplyReply
-	(*Problem)(nil),              // 10: meshd.v1.Problem
-	(*Change)(nil),               // 11: meshd.v1.Change
-	(*GetResourcesRequest)(nil),  // 12: meshd.v1.GetResourcesRequest
-	(*GetResourcesReply)(nil),    // 13: meshd.v1.GetResourcesReply
-	(*DeleteRequest)(nil),        // 14: meshd.v1.DeleteRequest
-	(*DeleteReply)(nil),          // 15: meshd.v1.DeleteReply
-	(*CreateTokenRequest)(nil),   // 16: meshd.v1.CreateTokenRequest
-	(*CreateTokenReply)(nil),     // 17: meshd.v1.CreateTokenReply
-	(*ListTokensRequest)(nil),    // 18: meshd.v1.ListTokensRequest
-	(*ListTokensReply)(nil),      // 19: meshd.v1.ListTokensReply
-	(*RevokeTokenRequest)(nil),   // 20: meshd.v1.RevokeTokenRequest
-	(*RevokeTokenReply)(nil),     // 21: meshd.v1.RevokeTokenReply
-	(*LeaveRequest)(nil),         // 22: meshd.v1.LeaveRequest
-	(*LeaveReply)(nil),           // 23: meshd.v1.LeaveReply
-	(*Declaration)(nil),          // 24: meshd.v1.Declaration
-	(*CheckSpec)(nil),            // 25: meshd.v1.CheckSpec
-	(*AddServiceRequest)(nil),    // 26: meshd.v1.AddServiceRequest
-	(*AddServiceReply)(nil),      // 27: meshd.v1.AddServiceReply
-	(*RemoveServiceRequest)(nil), // 28: meshd.v1.RemoveServiceRequest
-	(*RemoveServiceReply)(nil),   // 29: meshd.v1.RemoveServiceReply
-	(*LocalStatusRequest)(nil),   // 30: meshd.v1.LocalStatusRequest
-	(*LocalStatusReply)(nil),     // 31: meshd.v1.LocalStatusReply
-	(*LocalService)(nil),         // 32: meshd.v1.LocalService
-	(*LocalCertificate)(nil),     // 33: meshd.v1.LocalCertificate
-	(*ProgressRequest)(nil),      // 34: meshd.v1.ProgressRequest
-	(*ProgressReply)(nil),        // 35: meshd.v1.ProgressReply
-	(*ReadIndexRequest)(nil),     // 36: meshd.v1.ReadIndexRequest
-	(*ReadIndexReply)(nil),       // 37: meshd.v1.ReadIndexReply
-	(*ProposeRequest)(nil),       // 38: meshd.v1.ProposeRequest
-	(*ProposeReply)(nil),         // 39: meshd.v1.ProposeReply
-	nil,                          // 40: meshd.v1.Declaration.MetaEntry
-	(*Cluster)(nil),              // 41: meshd.v1.Cluster
-	(*Node)(nil),                 // 42: meshd.v1.Node
-	(*ServiceSlice)(nil),         // 43: meshd.v1.ServiceSlice
-	(*Resource)(nil),             // 44: meshd.v1.Resource
-	(*durationpb.Duration)(nil),  // 45: google.protobuf.Duration
-	(*Token)(nil),                // 46: meshd.v1.Token
-	(Protocol)(0),                // 47: meshd.v1.Protocol
-	(Health)(0),                  // 48: meshd.v1.Health
+	(*Page)(nil),                      // 0: meshd.v1.Page
+	(*CreateAccessTokenRequest)(nil),  // 1: meshd.v1.CreateAccessTokenRequest
+	(*CreateAccessTokenReply)(nil),    // 2: meshd.v1.CreateAccessTokenReply
+	(*ListAccessTokensRequest)(nil),   // 3: meshd.v1.ListAccessTokensRequest
+	(*ListAccessTokensReply)(nil),     // 4: meshd.v1.ListAccessTokensReply
+	(*RevokeAccessTokenRequest)(nil),  // 5: meshd.v1.RevokeAccessTokenRequest
+	(*RevokeAccessTokenReply)(nil),    // 6: meshd.v1.RevokeAccessTokenReply
+	(*AuditRequest)(nil),              // 7: meshd.v1.AuditRequest
+	(*AuditReply)(nil),                // 8: meshd.v1.AuditReply
+	(*RemoveHostRequest)(nil),         // 9: meshd.v1.RemoveHostRequest
+	(*RemoveHostReply)(nil),           // 10: meshd.v1.RemoveHostReply
+	(*RemoveServerRequest)(nil),       // 11: meshd.v1.RemoveServerRequest
+	(*RemoveServerReply)(nil),         // 12: meshd.v1.RemoveServerReply
+	(*TransferLeadershipRequest)(nil), // 13: meshd.v1.TransferLeadershipRequest
+	(*TransferLeadershipReply)(nil),   // 14: meshd.v1.TransferLeadershipReply
+	(*RaftPeersRequest)(nil),          // 15: meshd.v1.RaftPeersRequest
+	(*RaftPeersReply)(nil),            // 16: meshd.v1.RaftPeersReply
+	(*RaftPeer)(nil),                  // 17: meshd.v1.RaftPeer
+	(*ListGossipKeysRequest)(nil),     // 18: meshd.v1.ListGossipKeysRequest
+	(*GossipKey)(nil),                 // 19: meshd.v1.GossipKey
+	(*ListGossipKeysReply)(nil),       // 20: meshd.v1.ListGossipKeysReply
+	(*RotateGossipKeyRequest)(nil),    // 21: meshd.v1.RotateGossipKeyRequest
+	(*RotateGossipKeyReply)(nil),      // 22: meshd.v1.RotateGossipKeyReply
+	(*ShowAuthorityRequest)(nil),      // 23: meshd.v1.ShowAuthorityRequest
+	(*ShowAuthorityReply)(nil),        // 24: meshd.v1.ShowAuthorityReply
+	(*CertificateInfo)(nil),           // 25: meshd.v1.CertificateInfo
+	(*RotationStatus)(nil),            // 26: meshd.v1.RotationStatus
+	(*RotateAuthorityRequest)(nil),    // 27: meshd.v1.RotateAuthorityRequest
+	(*RotateAuthorityReply)(nil),      // 28: meshd.v1.RotateAuthorityReply
+	(*SaveSnapshotRequest)(nil),       // 29: meshd.v1.SaveSnapshotRequest
+	(*SnapshotChunk)(nil),             // 30: meshd.v1.SnapshotChunk
+	(*RestoreSnapshotRequest)(nil),    // 31: meshd.v1.RestoreSnapshotRequest
+	(*RestoreSnapshotReply)(nil),      // 32: meshd.v1.RestoreSnapshotReply
+	(*StatusRequest)(nil),             // 33: meshd.v1.StatusRequest
+	(*StatusReply)(nil),               // 34: meshd.v1.StatusReply
+	(*ServerStatus)(nil),              // 35: meshd.v1.ServerStatus
+	(*AgentStatus)(nil),               // 36: meshd.v1.AgentStatus
+	(*MembersRequest)(nil),            // 37: meshd.v1.MembersRequest
+	(*MembersReply)(nil),              // 38: meshd.v1.MembersReply
+	(*ListServicesRequest)(nil),       // 39: meshd.v1.ListServicesRequest
+	(*ListServicesReply)(nil),         // 40: meshd.v1.ListServicesReply
+	(*ApplyRequest)(nil),              // 41: meshd.v1.ApplyRequest
+	(*ApplyReply)(nil),                // 42: meshd.v1.ApplyReply
+	(*Problem)(nil),                   // 43: meshd.v1.Problem
+	(*Change)(nil),                    // 44: meshd.v1.Change
+	(*GetResourcesRequest)(nil),       // 45: meshd.v1.GetResourcesRequest
+	(*GetResourcesReply)(nil),         // 46: meshd.v1.GetResourcesReply
+	(*DeleteRequest)(nil),             // 47: meshd.v1.DeleteRequest
+	(*DeleteReply)(nil),               // 48: meshd.v1.DeleteReply
+	(*CreateTokenRequest)(nil),        // 49: meshd.v1.CreateTokenRequest
+	(*CreateTokenReply)(nil),          // 50: meshd.v1.CreateTokenReply
+	(*ListTokensRequest)(nil),         // 51: meshd.v1.ListTokensRequest
+	(*ListTokensReply)(nil),           // 52: meshd.v1.ListTokensReply
+	(*RevokeTokenRequest)(nil),        // 53: meshd.v1.RevokeTokenRequest
+	(*RevokeTokenReply)(nil),          // 54: meshd.v1.RevokeTokenReply
+	(*LeaveRequest)(nil),              // 55: meshd.v1.LeaveRequest
+	(*LeaveReply)(nil),                // 56: meshd.v1.LeaveReply
+	(*Declaration)(nil),               // 57: meshd.v1.Declaration
+	(*CheckSpec)(nil),                 // 58: meshd.v1.CheckSpec
+	(*AddServiceRequest)(nil),         // 59: meshd.v1.AddServiceRequest
+	(*AddServiceReply)(nil),           // 60: meshd.v1.AddServiceReply
+	(*RemoveServiceRequest)(nil),      // 61: meshd.v1.RemoveServiceRequest
+	(*RemoveServiceReply)(nil),        // 62: meshd.v1.RemoveServiceReply
+	(*LocalStatusRequest)(nil),        // 63: meshd.v1.LocalStatusRequest
+	(*LocalStatusReply)(nil),          // 64: meshd.v1.LocalStatusReply
+	(*LocalService)(nil),              // 65: meshd.v1.LocalService
+	(*LocalCertificate)(nil),          // 66: meshd.v1.LocalCertificate
+	(*PeerAgentsRequest)(nil),         // 67: meshd.v1.PeerAgentsRequest
+	(*PeerAgentsReply)(nil),           // 68: meshd.v1.PeerAgentsReply
+	(*ProgressRequest)(nil),           // 69: meshd.v1.ProgressRequest
+	(*ProgressReply)(nil),             // 70: meshd.v1.ProgressReply
+	(*ReadIndexRequest)(nil),          // 71: meshd.v1.ReadIndexRequest
+	(*ReadIndexReply)(nil),            // 72: meshd.v1.ReadIndexReply
+	(*ProposeRequest)(nil),            // 73: meshd.v1.ProposeRequest
+	(*ProposeReply)(nil),              // 74: meshd.v1.ProposeReply
+	nil,                               // 75: meshd.v1.ListServicesRequest.MetaEntry
+	nil,                               // 76: meshd.v1.Declaration.MetaEntry
+	(Role)(0),                         // 77: meshd.v1.Role
+	(*durationpb.Duration)(nil),       // 78: google.protobuf.Duration
+	(*AccessToken)(nil),               // 79: meshd.v1.AccessToken
+	(*AuditRecord)(nil),               // 80: meshd.v1.AuditRecord
+	(Rotation_Phase)(0),               // 81: meshd.v1.Rotation.Phase
+	(*Cluster)(nil),                   // 82: meshd.v1.Cluster
+	(NodeState)(0),                    // 83: meshd.v1.NodeState
+	(*Node)(nil),                      // 84: meshd.v1.Node
+	(Health)(0),                       // 85: meshd.v1.Health
+	(*ServiceSlice)(nil),              // 86: meshd.v1.ServiceSlice
+	(*Resource)(nil),                  // 87: meshd.v1.Resource
+	(*Token)(nil),                     // 88: meshd.v1.Token
+	(Protocol)(0),                     // 89: meshd.v1.Protocol
 }
 var file_api_v1_admin_proto_depIdxs = []int32{
-	41, // 0: meshd.v1.StatusReply.cluster:type_name -> meshd.v1.Cluster
-	2,  // 1: meshd.v1.StatusReply.servers:type_name -> meshd.v1.ServerStatus
-	3,  // 2: meshd.v1.StatusReply.agents:type_name -> meshd.v1.AgentStatus
-	2,  // 3: meshd.v1.MembersReply.servers:type_name -> meshd.v1.ServerStatus
-	42, // 4: meshd.v1.MembersReply.nodes:type_name -> meshd.v1.Node
-	43, // 5: meshd.v1.ListServicesReply.services:type_name -> meshd.v1.ServiceSlice
-	44, // 6: meshd.v1.ApplyRequest.resources:type_name -> meshd.v1.Resource
-	10, // 7: meshd.v1.ApplyReply.problems:type_name -> meshd.v1.Problem
-	11, // 8: meshd.v1.ApplyReply.changes:type_name -> meshd.v1.Change
-	44, // 9: meshd.v1.GetResourcesReply.resources:type_name -> meshd.v1.Resource
-	10, // 10: meshd.v1.DeleteReply.problems:type_name -> meshd.v1.Problem
-	11, // 11: meshd.v1.DeleteReply.change:type_name -> meshd.v1.Change
-	45, // 12: meshd.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
-	46, // 13: meshd.v1.ListTokensReply.tokens:type_name -> meshd.v1.Token
-	47, // 14: meshd.v1.Declaration.protocol:type_name -> meshd.v1.Protocol
-	25, // 15: meshd.v1.Declaration.checks:type_name -> meshd.v1.CheckSpec
-	40, // 16: meshd.v1.Declaration.meta:type_name -> meshd.v1.Declaration.MetaEntry
-	45, // 17: meshd.v1.CheckSpec.interval:type_name -> google.protobuf.Duration
-	45, // 18: meshd.v1.CheckSpec.timeout:type_name -> google.protobuf.Duration
-	24, // 19: meshd.v1.AddServiceRequest.declaration:type_name -> meshd.v1.Declaration
-	47, // 20: meshd.v1.AddServiceReply.protocol:type_name -> meshd.v1.Protocol
-	32, // 21: meshd.v1.LocalStatusReply.services:type_name -> meshd.v1.LocalService
-	33, // 22: meshd.v1.LocalStatusReply.certificates:type_name -> meshd.v1.LocalCertificate
-	24, // 23: meshd.v1.LocalService.declaration:type_name -> meshd.v1.Declaration
-	48, // 24: meshd.v1.LocalService.health:type_name -> meshd.v1.Health
-	0,  // 25: meshd.v1.Admin.Status:input_type -> meshd.v1.StatusRequest
-	4,  // 26: meshd.v1.Admin.Members:input_type -> meshd.v1.MembersRequest
-	6,  // 27: meshd.v1.Admin.ListServices:input_type -> meshd.v1.ListServicesRequest
-	8,  // 28: meshd.v1.Admin.Apply:input_type -> meshd.v1.ApplyRequest
-	12, // 29: meshd.v1.Admin.GetResources:input_type -> meshd.v1.GetResourcesRequest
-	14, // 30: meshd.v1.Admin.Delete:input_type -> meshd.v1.DeleteRequest
-	16, // 31: meshd.v1.Admin.CreateToken:input_type -> meshd.v1.CreateTokenRequest
-	18, // 32: meshd.v1.Admin.ListTokens:input_type -> meshd.v1.ListTokensRequest
-	20, // 33: meshd.v1.Admin.RevokeToken:input_type -> meshd.v1.RevokeTokenRequest
-	26, // 34: meshd.v1.Local.AddService:input_type -> meshd.v1.AddServiceRequest
-	28, // 35: meshd.v1.Local.RemoveService:input_type -> meshd.v1.RemoveServiceRequest
-	30, // 36: meshd.v1.Local.LocalStatus:input_type -> meshd.v1.LocalStatusRequest
-	22, // 37: meshd.v1.Local.Leave:input_type -> meshd.v1.LeaveRequest
-	38, // 38: meshd.v1.Peer.Propose:input_type -> meshd.v1.ProposeRequest
-	36, // 39: meshd.v1.Peer.ReadIndex:input_type -> meshd.v1.ReadIndexRequest
-	34, // 40: meshd.v1.Peer.Progress:input_type -> meshd.v1.ProgressRequest
-	1,  // 41: meshd.v1.Admin.Status:output_type -> meshd.v1.StatusReply
-	5,  // 42: meshd.v1.Admin.Members:output_type -> meshd.v1.MembersReply
-	7,  // 43: meshd.v1.Admin.ListServices:output_type -> meshd.v1.ListServicesReply
-	9,  // 44: meshd.v1.Admin.Apply:output_type -> meshd.v1.ApplyReply
-	13, // 45: meshd.v1.Admin.GetResources:output_type -> meshd.v1.GetResourcesReply
-	15, // 46: meshd.v1.Admin.Delete:output_type -> meshd.v1.DeleteReply
-	17, // 47: meshd.v1.Admin.CreateToken:output_type -> meshd.v1.CreateTokenReply
-	19, // 48: meshd.v1.Admin.ListTokens:output_type -> meshd.v1.ListTokensReply
-	21, // 49: meshd.v1.Admin.RevokeToken:output_type -> meshd.v1.RevokeTokenReply
-	27, // 50: meshd.v1.Local.AddService:output_type -> meshd.v1.AddServiceReply
-	29, // 51: meshd.v1.Local.RemoveService:output_type -> meshd.v1.RemoveServiceReply
-	31, // 52: meshd.v1.Local.LocalStatus:output_type -> meshd.v1.LocalStatusReply
-	23, // 53: meshd.v1.Local.Leave:output_type -> meshd.v1.LeaveReply
-	39, // 54: meshd.v1.Peer.Propose:output_type -> meshd.v1.ProposeReply
-	37, // 55: meshd.v1.Peer.ReadIndex:output_type -> meshd.v1.ReadIndexReply
-	35, // 56: meshd.v1.Peer.Progress:output_type -> meshd.v1.ProgressReply
-	41, // [41:57] is the sub-list for method output_type
-	25, // [25:41] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	77, // 0: meshd.v1.CreateAccessTokenRequest.role:type_name -> meshd.v1.Role
+	78, // 1: meshd.v1.CreateAccessTokenRequest.ttl:type_name -> google.protobuf.Duration
+	0,  // 2: meshd.v1.ListAccessTokensRequest.page:type_name -> meshd.v1.Page
+	79, // 3: meshd.v1.ListAccessTokensReply.tokens:type_name -> meshd.v1.AccessToken
+	0,  // 4: meshd.v1.AuditRequest.page:type_name -> meshd.v1.Page
+	80, // 5: meshd.v1.AuditReply.records:type_name -> meshd.v1.AuditRecord
+	17, // 6: meshd.v1.RaftPeersReply.peers:type_name -> meshd.v1.RaftPeer
+	78, // 7: meshd.v1.RaftPeer.last_contact:type_name -> google.protobuf.Duration
+	19, // 8: meshd.v1.ListGossipKeysReply.keys:type_name -> meshd.v1.GossipKey
+	25, // 9: meshd.v1.ShowAuthorityReply.certificates:type_name -> meshd.v1.CertificateInfo
+	26, // 10: meshd.v1.ShowAuthorityReply.rotation:type_name -> meshd.v1.RotationStatus
+	81, // 11: meshd.v1.RotationStatus.phase:type_name -> meshd.v1.Rotation.Phase
+	26, // 12: meshd.v1.RotateAuthorityReply.rotation:type_name -> meshd.v1.RotationStatus
+	82, // 13: meshd.v1.StatusReply.cluster:type_name -> meshd.v1.Cluster
+	35, // 14: meshd.v1.StatusReply.servers:type_name -> meshd.v1.ServerStatus
+	36, // 15: meshd.v1.StatusReply.agents:type_name -> meshd.v1.AgentStatus
+	0,  // 16: meshd.v1.MembersRequest.page:type_name -> meshd.v1.Page
+	83, // 17: meshd.v1.MembersRequest.state:type_name -> meshd.v1.NodeState
+	35, // 18: meshd.v1.MembersReply.servers:type_name -> meshd.v1.ServerStatus
+	84, // 19: meshd.v1.MembersReply.nodes:type_name -> meshd.v1.Node
+	0,  // 20: meshd.v1.ListServicesRequest.page:type_name -> meshd.v1.Page
+	85, // 21: meshd.v1.ListServicesRequest.health:type_name -> meshd.v1.Health
+	75, // 22: meshd.v1.ListServicesRequest.meta:type_name -> meshd.v1.ListServicesRequest.MetaEntry
+	86, // 23: meshd.v1.ListServicesReply.services:type_name -> meshd.v1.ServiceSlice
+	87, // 24: meshd.v1.ApplyRequest.resources:type_name -> meshd.v1.Resource
+	43, // 25: meshd.v1.ApplyReply.problems:type_name -> meshd.v1.Problem
+	44, // 26: meshd.v1.ApplyReply.changes:type_name -> meshd.v1.Change
+	0,  // 27: meshd.v1.GetResourcesRequest.page:type_name -> meshd.v1.Page
+	87, // 28: meshd.v1.GetResourcesReply.resources:type_name -> meshd.v1.Resource
+	43, // 29: meshd.v1.DeleteReply.problems:type_name -> meshd.v1.Problem
+	44, // 30: meshd.v1.DeleteReply.change:type_name -> meshd.v1.Change
+	78, // 31: meshd.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
+	0,  // 32: meshd.v1.ListTokensRequest.page:type_name -> meshd.v1.Page
+	88, // 33: meshd.v1.ListTokensReply.tokens:type_name -> meshd.v1.Token
+	89, // 34: meshd.v1.Declaration.protocol:type_name -> meshd.v1.Protocol
+	58, // 35: meshd.v1.Declaration.checks:type_name -> meshd.v1.CheckSpec
+	76, // 36: meshd.v1.Declaration.meta:type_name -> meshd.v1.Declaration.MetaEntry
+	78, // 37: meshd.v1.CheckSpec.interval:type_name -> google.protobuf.Duration
+	78, // 38: meshd.v1.CheckSpec.timeout:type_name -> google.protobuf.Duration
+	57, // 39: meshd.v1.AddServiceRequest.declaration:type_name -> meshd.v1.Declaration
+	89, // 40: meshd.v1.AddServiceReply.protocol:type_name -> meshd.v1.Protocol
+	65, // 41: meshd.v1.LocalStatusReply.services:type_name -> meshd.v1.LocalService
+	66, // 42: meshd.v1.LocalStatusReply.certificates:type_name -> meshd.v1.LocalCertificate
+	57, // 43: meshd.v1.LocalService.declaration:type_name -> meshd.v1.Declaration
+	85, // 44: meshd.v1.LocalService.health:type_name -> meshd.v1.Health
+	36, // 45: meshd.v1.PeerAgentsReply.agents:type_name -> meshd.v1.AgentStatus
+	78, // 46: meshd.v1.ProgressReply.last_contact:type_name -> google.protobuf.Duration
+	33, // 47: meshd.v1.Admin.Status:input_type -> meshd.v1.StatusRequest
+	37, // 48: meshd.v1.Admin.Members:input_type -> meshd.v1.MembersRequest
+	39, // 49: meshd.v1.Admin.ListServices:input_type -> meshd.v1.ListServicesRequest
+	41, // 50: meshd.v1.Admin.Apply:input_type -> meshd.v1.ApplyRequest
+	45, // 51: meshd.v1.Admin.GetResources:input_type -> meshd.v1.GetResourcesRequest
+	47, // 52: meshd.v1.Admin.Delete:input_type -> meshd.v1.DeleteRequest
+	49, // 53: meshd.v1.Admin.CreateToken:input_type -> meshd.v1.CreateTokenRequest
+	51, // 54: meshd.v1.Admin.ListTokens:input_type -> meshd.v1.ListTokensRequest
+	53, // 55: meshd.v1.Admin.RevokeToken:input_type -> meshd.v1.RevokeTokenRequest
+	1,  // 56: meshd.v1.Admin.CreateAccessToken:input_type -> meshd.v1.CreateAccessTokenRequest
+	3,  // 57: meshd.v1.Admin.ListAccessTokens:input_type -> meshd.v1.ListAccessTokensRequest
+	5,  // 58: meshd.v1.Admin.RevokeAccessToken:input_type -> meshd.v1.RevokeAccessTokenRequest
+	7,  // 59: meshd.v1.Admin.Audit:input_type -> meshd.v1.AuditRequest
+	9,  // 60: meshd.v1.Admin.RemoveHost:input_type -> meshd.v1.RemoveHostRequest
+	11, // 61: meshd.v1.Admin.RemoveServer:input_type -> meshd.v1.RemoveServerRequest
+	13, // 62: meshd.v1.Admin.TransferLeadership:input_type -> meshd.v1.TransferLeadershipRequest
+	15, // 63: meshd.v1.Admin.RaftPeers:input_type -> meshd.v1.RaftPeersRequest
+	18, // 64: meshd.v1.Admin.ListGossipKeys:input_type -> meshd.v1.ListGossipKeysRequest
+	21, // 65: meshd.v1.Admin.RotateGossipKey:input_type -> meshd.v1.RotateGossipKeyRequest
+	23, // 66: meshd.v1.Admin.ShowAuthority:input_type -> meshd.v1.ShowAuthorityRequest
+	27, // 67: meshd.v1.Admin.RotateAuthority:input_type -> meshd.v1.RotateAuthorityRequest
+	29, // 68: meshd.v1.Admin.SaveSnapshot:input_type -> meshd.v1.SaveSnapshotRequest
+	31, // 69: meshd.v1.Admin.RestoreSnapshot:input_type -> meshd.v1.RestoreSnapshotRequest
+	59, // 70: meshd.v1.Local.AddService:input_type -> meshd.v1.AddServiceRequest
+	61, // 71: meshd.v1.Local.RemoveService:input_type -> meshd.v1.RemoveServiceRequest
+	63, // 72: meshd.v1.Local.LocalStatus:input_type -> meshd.v1.LocalStatusRequest
+	55, // 73: meshd.v1.Local.Leave:input_type -> meshd.v1.LeaveRequest
+	73, // 74: meshd.v1.Peer.Propose:input_type -> meshd.v1.ProposeRequest
+	71, // 75: meshd.v1.Peer.ReadIndex:input_type -> meshd.v1.ReadIndexRequest
+	69, // 76: meshd.v1.Peer.Progress:input_type -> meshd.v1.ProgressRequest
+	67, // 77: meshd.v1.Peer.Agents:input_type -> meshd.v1.PeerAgentsRequest
+	34, // 78: meshd.v1.Admin.Status:output_type -> meshd.v1.StatusReply
+	38, // 79: meshd.v1.Admin.Members:output_type -> meshd.v1.MembersReply
+	40, // 80: meshd.v1.Admin.ListServices:output_type -> meshd.v1.ListServicesReply
+	42, // 81: meshd.v1.Admin.Apply:output_type -> meshd.v1.ApplyReply
+	46, // 82: meshd.v1.Admin.GetResources:output_type -> meshd.v1.GetResourcesReply
+	48, // 83: meshd.v1.Admin.Delete:output_type -> meshd.v1.DeleteReply
+	50, // 84: meshd.v1.Admin.CreateToken:output_type -> meshd.v1.CreateTokenReply
+	52, // 85: meshd.v1.Admin.ListTokens:output_type -> meshd.v1.ListTokensReply
+	54, // 86: meshd.v1.Admin.RevokeToken:output_type -> meshd.v1.RevokeTokenReply
+	2,  // 87: meshd.v1.Admin.CreateAccessToken:output_type -> meshd.v1.CreateAccessTokenReply
+	4,  // 88: meshd.v1.Admin.ListAccessTokens:output_type -> meshd.v1.ListAccessTokensReply
+	6,  // 89: meshd.v1.Admin.RevokeAccessToken:output_type -> meshd.v1.RevokeAccessTokenReply
+	8,  // 90: meshd.v1.Admin.Audit:output_type -> meshd.v1.AuditReply
+	10, // 91: meshd.v1.Admin.RemoveHost:output_type -> meshd.v1.RemoveHostReply
+	12, // 92: meshd.v1.Admin.RemoveServer:output_type -> meshd.v1.RemoveServerReply
+	14, // 93: meshd.v1.Admin.TransferLeadership:output_type -> meshd.v1.TransferLeadershipReply
+	16, // 94: meshd.v1.Admin.RaftPeers:output_type -> meshd.v1.RaftPeersReply
+	20, // 95: meshd.v1.Admin.ListGossipKeys:output_type -> meshd.v1.ListGossipKeysReply
+	22, // 96: meshd.v1.Admin.RotateGossipKey:output_type -> meshd.v1.RotateGossipKeyReply
+	24, // 97: meshd.v1.Admin.ShowAuthority:output_type -> meshd.v1.ShowAuthorityReply
+	28, // 98: meshd.v1.Admin.RotateAuthority:output_type -> meshd.v1.RotateAuthorityReply
+	30, // 99: meshd.v1.Admin.SaveSnapshot:output_type -> meshd.v1.SnapshotChunk
+	32, // 100: meshd.v1.Admin.RestoreSnapshot:output_type -> meshd.v1.RestoreSnapshotReply
+	60, // 101: meshd.v1.Local.AddService:output_type -> meshd.v1.AddServiceReply
+	62, // 102: meshd.v1.Local.RemoveService:output_type -> meshd.v1.RemoveServiceReply
+	64, // 103: meshd.v1.Local.LocalStatus:output_type -> meshd.v1.LocalStatusReply
+	56, // 104: meshd.v1.Local.Leave:output_type -> meshd.v1.LeaveReply
+	74, // 105: meshd.v1.Peer.Propose:output_type -> meshd.v1.ProposeReply
+	72, // 106: meshd.v1.Peer.ReadIndex:output_type -> meshd.v1.ReadIndexReply
+	70, // 107: meshd.v1.Peer.Progress:output_type -> meshd.v1.ProgressReply
+	68, // 108: meshd.v1.Peer.Agents:output_type -> meshd.v1.PeerAgentsReply
+	78, // [78:109] is the sub-list for method output_type
+	47, // [47:78] is the sub-list for method input_type
+	47, // [47:47] is the sub-list for extension type_name
+	47, // [47:47] is the sub-list for extension extendee
+	0,  // [0:47] is the sub-list for field type_name
 }
 
 func init() { file_api_v1_admin_proto_init() }
@@ -2609,8 +4983,8 @@ func file_api_v1_admin_proto_init() {
 	file_api_v1_catalog_proto_init()
 	file_api_v1_control_proto_init()
 	file_api_v1_resources_proto_init()
-	file_api_v1_admin_proto_msgTypes[24].OneofWrappers = []any{}
-	file_api_v1_admin_proto_msgTypes[25].OneofWrappers = []any{
+	file_api_v1_admin_proto_msgTypes[57].OneofWrappers = []any{}
+	file_api_v1_admin_proto_msgTypes[58].OneofWrappers = []any{
 		(*CheckSpec_Http)(nil),
 		(*CheckSpec_Tcp)(nil),
 	}
@@ -2620,7 +4994,7 @@ func file_api_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_v1_admin_proto_rawDesc), len(file_api_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   41,
+			NumMessages:   77,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

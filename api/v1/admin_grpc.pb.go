@@ -19,15 +19,29 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Admin_Status_FullMethodName       = "/meshd.v1.Admin/Status"
-	Admin_Members_FullMethodName      = "/meshd.v1.Admin/Members"
-	Admin_ListServices_FullMethodName = "/meshd.v1.Admin/ListServices"
-	Admin_Apply_FullMethodName        = "/meshd.v1.Admin/Apply"
-	Admin_GetResources_FullMethodName = "/meshd.v1.Admin/GetResources"
-	Admin_Delete_FullMethodName       = "/meshd.v1.Admin/Delete"
-	Admin_CreateToken_FullMethodName  = "/meshd.v1.Admin/CreateToken"
-	Admin_ListTokens_FullMethodName   = "/meshd.v1.Admin/ListTokens"
-	Admin_RevokeToken_FullMethodName  = "/meshd.v1.Admin/RevokeToken"
+	Admin_Status_FullMethodName             = "/meshd.v1.Admin/Status"
+	Admin_Members_FullMethodName            = "/meshd.v1.Admin/Members"
+	Admin_ListServices_FullMethodName       = "/meshd.v1.Admin/ListServices"
+	Admin_Apply_FullMethodName              = "/meshd.v1.Admin/Apply"
+	Admin_GetResources_FullMethodName       = "/meshd.v1.Admin/GetResources"
+	Admin_Delete_FullMethodName             = "/meshd.v1.Admin/Delete"
+	Admin_CreateToken_FullMethodName        = "/meshd.v1.Admin/CreateToken"
+	Admin_ListTokens_FullMethodName         = "/meshd.v1.Admin/ListTokens"
+	Admin_RevokeToken_FullMethodName        = "/meshd.v1.Admin/RevokeToken"
+	Admin_CreateAccessToken_FullMethodName  = "/meshd.v1.Admin/CreateAccessToken"
+	Admin_ListAccessTokens_FullMethodName   = "/meshd.v1.Admin/ListAccessTokens"
+	Admin_RevokeAccessToken_FullMethodName  = "/meshd.v1.Admin/RevokeAccessToken"
+	Admin_Audit_FullMethodName              = "/meshd.v1.Admin/Audit"
+	Admin_RemoveHost_FullMethodName         = "/meshd.v1.Admin/RemoveHost"
+	Admin_RemoveServer_FullMethodName       = "/meshd.v1.Admin/RemoveServer"
+	Admin_TransferLeadership_FullMethodName = "/meshd.v1.Admin/TransferLeadership"
+	Admin_RaftPeers_FullMethodName          = "/meshd.v1.Admin/RaftPeers"
+	Admin_ListGossipKeys_FullMethodName     = "/meshd.v1.Admin/ListGossipKeys"
+	Admin_RotateGossipKey_FullMethodName    = "/meshd.v1.Admin/RotateGossipKey"
+	Admin_ShowAuthority_FullMethodName      = "/meshd.v1.Admin/ShowAuthority"
+	Admin_RotateAuthority_FullMethodName    = "/meshd.v1.Admin/RotateAuthority"
+	Admin_SaveSnapshot_FullMethodName       = "/meshd.v1.Admin/SaveSnapshot"
+	Admin_RestoreSnapshot_FullMethodName    = "/meshd.v1.Admin/RestoreSnapshot"
 )
 
 // AdminClient is the client API for Admin service.
@@ -47,6 +61,33 @@ type AdminClient interface {
 	CreateToken(ctx context.Context, in *CreateTokenRequest, opts ...grpc.CallOption) (*CreateTokenReply, error)
 	ListTokens(ctx context.Context, in *ListTokensRequest, opts ...grpc.CallOption) (*ListTokensReply, error)
 	RevokeToken(ctx context.Context, in *RevokeTokenRequest, opts ...grpc.CallOption) (*RevokeTokenReply, error)
+	CreateAccessToken(ctx context.Context, in *CreateAccessTokenRequest, opts ...grpc.CallOption) (*CreateAccessTokenReply, error)
+	ListAccessTokens(ctx context.Context, in *ListAccessTokensRequest, opts ...grpc.CallOption) (*ListAccessTokensReply, error)
+	RevokeAccessToken(ctx context.Context, in *RevokeAccessTokenRequest, opts ...grpc.CallOption) (*RevokeAccessTokenReply, error)
+	// Audit gives the records of changes, newest first.
+	Audit(ctx context.Context, in *AuditRequest, opts ...grpc.CallOption) (*AuditReply, error)
+	// RemoveHost forgets a host and its instances; it can join again only with a
+	// new token.
+	RemoveHost(ctx context.Context, in *RemoveHostRequest, opts ...grpc.CallOption) (*RemoveHostReply, error)
+	// RemoveServer takes a server out of Raft and out of the mesh.
+	RemoveServer(ctx context.Context, in *RemoveServerRequest, opts ...grpc.CallOption) (*RemoveServerReply, error)
+	TransferLeadership(ctx context.Context, in *TransferLeadershipRequest, opts ...grpc.CallOption) (*TransferLeadershipReply, error)
+	// RaftPeers tells how each server takes part in Raft, and what autopilot
+	// makes of it.
+	RaftPeers(ctx context.Context, in *RaftPeersRequest, opts ...grpc.CallOption) (*RaftPeersReply, error)
+	ListGossipKeys(ctx context.Context, in *ListGossipKeysRequest, opts ...grpc.CallOption) (*ListGossipKeysReply, error)
+	// RotateGossipKey puts a new key in the place of all others, step by step; it
+	// returns when every server that is alive uses the new one alone.
+	RotateGossipKey(ctx context.Context, in *RotateGossipKeyRequest, opts ...grpc.CallOption) (*RotateGossipKeyReply, error)
+	ShowAuthority(ctx context.Context, in *ShowAuthorityRequest, opts ...grpc.CallOption) (*ShowAuthorityReply, error)
+	// RotateAuthority begins a rotation, of the root unless only issuing is asked
+	// for; ShowAuthority tells how far it has come.
+	RotateAuthority(ctx context.Context, in *RotateAuthorityRequest, opts ...grpc.CallOption) (*RotateAuthorityReply, error)
+	// SaveSnapshot streams the state of the answering server, or of the leader.
+	SaveSnapshot(ctx context.Context, in *SaveSnapshotRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SnapshotChunk], error)
+	// RestoreSnapshot puts a saved state in place of the present one on all
+	// servers. The first message has options, the others data.
+	RestoreSnapshot(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[RestoreSnapshotRequest, RestoreSnapshotReply], error)
 }
 
 type adminClient struct {
@@ -147,6 +188,158 @@ func (c *adminClient) RevokeToken(ctx context.Context, in *RevokeTokenRequest, o
 	return out, nil
 }
 
+func (c *adminClient) CreateAccessToken(ctx context.Context, in *CreateAccessTokenRequest, opts ...grpc.CallOption) (*CreateAccessTokenReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CreateAccessTokenReply)
+	err := c.cc.Invoke(ctx, Admin_CreateAccessToken_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) ListAccessTokens(ctx context.Context, in *ListAccessTokensRequest, opts ...grpc.CallOption) (*ListAccessTokensReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListAccessTokensReply)
+	err := c.cc.Invoke(ctx, Admin_ListAccessTokens_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) RevokeAccessToken(ctx context.Context, in *RevokeAccessTokenRequest, opts ...grpc.CallOption) (*RevokeAccessTokenReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RevokeAccessTokenReply)
+	err := c.cc.Invoke(ctx, Admin_RevokeAccessToken_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) Audit(ctx context.Context, in *AuditRequest, opts ...grpc.CallOption) (*AuditReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AuditReply)
+	err := c.cc.Invoke(ctx, Admin_Audit_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) RemoveHost(ctx context.Context, in *RemoveHostRequest, opts ...grpc.CallOption) (*RemoveHostReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RemoveHostReply)
+	err := c.cc.Invoke(ctx, Admin_RemoveHost_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) RemoveServer(ctx context.Context, in *RemoveServerRequest, opts ...grpc.CallOption) (*RemoveServerReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RemoveServerReply)
+	err := c.cc.Invoke(ctx, Admin_RemoveServer_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) TransferLeadership(ctx context.Context, in *TransferLeadershipRequest, opts ...grpc.CallOption) (*TransferLeadershipReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(TransferLeadershipReply)
+	err := c.cc.Invoke(ctx, Admin_TransferLeadership_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) RaftPeers(ctx context.Context, in *RaftPeersRequest, opts ...grpc.CallOption) (*RaftPeersReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RaftPeersReply)
+	err := c.cc.Invoke(ctx, Admin_RaftPeers_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) ListGossipKeys(ctx context.Context, in *ListGossipKeysRequest, opts ...grpc.CallOption) (*ListGossipKeysReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListGossipKeysReply)
+	err := c.cc.Invoke(ctx, Admin_ListGossipKeys_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) RotateGossipKey(ctx context.Context, in *RotateGossipKeyRequest, opts ...grpc.CallOption) (*RotateGossipKeyReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RotateGossipKeyReply)
+	err := c.cc.Invoke(ctx, Admin_RotateGossipKey_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) ShowAuthority(ctx context.Context, in *ShowAuthorityRequest, opts ...grpc.CallOption) (*ShowAuthorityReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ShowAuthorityReply)
+	err := c.cc.Invoke(ctx, Admin_ShowAuthority_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) RotateAuthority(ctx context.Context, in *RotateAuthorityRequest, opts ...grpc.CallOption) (*RotateAuthorityReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RotateAuthorityReply)
+	err := c.cc.Invoke(ctx, Admin_RotateAuthority_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) SaveSnapshot(ctx context.Context, in *SaveSnapshotRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SnapshotChunk], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Admin_ServiceDesc.Streams[0], Admin_SaveSnapshot_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[SaveSnapshotRequest, SnapshotChunk]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Admin_SaveSnapshotClient = grpc.ServerStreamingClient[SnapshotChunk]
+
+func (c *adminClient) RestoreSnapshot(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[RestoreSnapshotRequest, RestoreSnapshotReply], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Admin_ServiceDesc.Streams[1], Admin_RestoreSnapshot_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[RestoreSnapshotRequest, RestoreSnapshotReply]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Admin_RestoreSnapshotClient = grpc.ClientStreamingClient[RestoreSnapshotRequest, RestoreSnapshotReply]
+
 // AdminServer is the server API for Admin service.
 // All implementations must embed UnimplementedAdminServer
 // for forward compatibility.
@@ -164,6 +357,33 @@ type AdminServer interface {
 	CreateToken(context.Context, *CreateTokenRequest) (*CreateTokenReply, error)
 	ListTokens(context.Context, *ListTokensRequest) (*ListTokensReply, error)
 	RevokeToken(context.Context, *RevokeTokenRequest) (*RevokeTokenReply, error)
+	CreateAccessToken(context.Context, *CreateAccessTokenRequest) (*CreateAccessTokenReply, error)
+	ListAccessTokens(context.Context, *ListAccessTokensRequest) (*ListAccessTokensReply, error)
+	RevokeAccessToken(context.Context, *RevokeAccessTokenRequest) (*RevokeAccessTokenReply, error)
+	// Audit gives the records of changes, newest first.
+	Audit(context.Context, *AuditRequest) (*AuditReply, error)
+	// RemoveHost forgets a host and its instances; it can join again only with a
+	// new token.
+	RemoveHost(context.Context, *RemoveHostRequest) (*RemoveHostReply, error)
+	// RemoveServer takes a server out of Raft and out of the mesh.
+	RemoveServer(context.Context, *RemoveServerRequest) (*RemoveServerReply, error)
+	TransferLeadership(context.Context, *TransferLeadershipRequest) (*TransferLeadershipReply, error)
+	// RaftPeers tells how each server takes part in Raft, and what autopilot
+	// makes of it.
+	RaftPeers(context.Context, *RaftPeersRequest) (*RaftPeersReply, error)
+	ListGossipKeys(context.Context, *ListGossipKeysRequest) (*ListGossipKeysReply, error)
+	// RotateGossipKey puts a new key in the place of all others, step by step; it
+	// returns when every server that is alive uses the new one alone.
+	RotateGossipKey(context.Context, *RotateGossipKeyRequest) (*RotateGossipKeyReply, error)
+	ShowAuthority(context.Context, *ShowAuthorityRequest) (*ShowAuthorityReply, error)
+	// RotateAuthority begins a rotation, of the root unless only issuing is asked
+	// for; ShowAuthority tells how far it has come.
+	RotateAuthority(context.Context, *RotateAuthorityRequest) (*RotateAuthorityReply, error)
+	// SaveSnapshot streams the state of the answering server, or of the leader.
+	SaveSnapshot(*SaveSnapshotRequest, grpc.ServerStreamingServer[SnapshotChunk]) error
+	// RestoreSnapshot puts a saved state in place of the present one on all
+	// servers. The first message has options, the others data.
+	RestoreSnapshot(grpc.ClientStreamingServer[RestoreSnapshotRequest, RestoreSnapshotReply]) error
 	mustEmbedUnimplementedAdminServer()
 }
 
@@ -200,6 +420,48 @@ func (UnimplementedAdminServer) ListTokens(context.Context, *ListTokensRequest) 
 }
 func (UnimplementedAdminServer) RevokeToken(context.Context, *RevokeTokenRequest) (*RevokeTokenReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method RevokeToken not implemented")
+}
+func (UnimplementedAdminServer) CreateAccessToken(context.Context, *CreateAccessTokenRequest) (*CreateAccessTokenReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method CreateAccessToken not implemented")
+}
+func (UnimplementedAdminServer) ListAccessTokens(context.Context, *ListAccessTokensRequest) (*ListAccessTokensReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListAccessTokens not implemented")
+}
+func (UnimplementedAdminServer) RevokeAccessToken(context.Context, *RevokeAccessTokenRequest) (*RevokeAccessTokenReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method RevokeAccessToken not implemented")
+}
+func (UnimplementedAdminServer) Audit(context.Context, *AuditRequest) (*AuditReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Audit not implemented")
+}
+func (UnimplementedAdminServer) RemoveHost(context.Context, *RemoveHostRequest) (*RemoveHostReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method RemoveHost not implemented")
+}
+func (UnimplementedAdminServer) RemoveServer(context.Context, *RemoveServerRequest) (*RemoveServerReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method RemoveServer not implemented")
+}
+func (UnimplementedAdminServer) TransferLeadership(context.Context, *TransferLeadershipRequest) (*TransferLeadershipReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method TransferLeadership not implemented")
+}
+func (UnimplementedAdminServer) RaftPeers(context.Context, *RaftPeersRequest) (*RaftPeersReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method RaftPeers not implemented")
+}
+func (UnimplementedAdminServer) ListGossipKeys(context.Context, *ListGossipKeysRequest) (*ListGossipKeysReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListGossipKeys not implemented")
+}
+func (UnimplementedAdminServer) RotateGossipKey(context.Context, *RotateGossipKeyRequest) (*RotateGossipKeyReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method RotateGossipKey not implemented")
+}
+func (UnimplementedAdminServer) ShowAuthority(context.Context, *ShowAuthorityRequest) (*ShowAuthorityReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method ShowAuthority not implemented")
+}
+func (UnimplementedAdminServer) RotateAuthority(context.Context, *RotateAuthorityRequest) (*RotateAuthorityReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method RotateAuthority not implemented")
+}
+func (UnimplementedAdminServer) SaveSnapshot(*SaveSnapshotRequest, grpc.ServerStreamingServer[SnapshotChunk]) error {
+	return status.Error(codes.Unimplemented, "method SaveSnapshot not implemented")
+}
+func (UnimplementedAdminServer) RestoreSnapshot(grpc.ClientStreamingServer[RestoreSnapshotRequest, RestoreSnapshotReply]) error {
+	return status.Error(codes.Unimplemented, "method RestoreSnapshot not implemented")
 }
 func (UnimplementedAdminServer) mustEmbedUnimplementedAdminServer() {}
 func (UnimplementedAdminServer) testEmbeddedByValue()               {}
@@ -384,6 +646,240 @@ func _Admin_RevokeToken_Handler(srv interface{}, ctx context.Context, dec func(i
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Admin_CreateAccessToken_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CreateAccessTokenRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).CreateAccessToken(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_CreateAccessToken_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).CreateAccessToken(ctx, req.(*CreateAccessTokenRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_ListAccessTokens_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListAccessTokensRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).ListAccessTokens(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_ListAccessTokens_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).ListAccessTokens(ctx, req.(*ListAccessTokensRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_RevokeAccessToken_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RevokeAccessTokenRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).RevokeAccessToken(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_RevokeAccessToken_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).RevokeAccessToken(ctx, req.(*RevokeAccessTokenRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_Audit_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AuditRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).Audit(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_Audit_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).Audit(ctx, req.(*AuditRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_RemoveHost_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RemoveHostRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).RemoveHost(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_RemoveHost_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).RemoveHost(ctx, req.(*RemoveHostRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_RemoveServer_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RemoveServerRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).RemoveServer(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_RemoveServer_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).RemoveServer(ctx, req.(*RemoveServerRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_TransferLeadership_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(TransferLeadershipRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).TransferLeadership(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_TransferLeadership_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).TransferLeadership(ctx, req.(*TransferLeadershipRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_RaftPeers_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RaftPeersRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).RaftPeers(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_RaftPeers_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).RaftPeers(ctx, req.(*RaftPeersRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_ListGossipKeys_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListGossipKeysRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).ListGossipKeys(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_ListGossipKeys_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).ListGossipKeys(ctx, req.(*ListGossipKeysRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_RotateGossipKey_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RotateGossipKeyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).RotateGossipKey(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_RotateGossipKey_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).RotateGossipKey(ctx, req.(*RotateGossipKeyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_ShowAuthority_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ShowAuthorityRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).ShowAuthority(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_ShowAuthority_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).ShowAuthority(ctx, req.(*ShowAuthorityRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_RotateAuthority_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RotateAuthorityRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).RotateAuthority(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_RotateAuthority_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).RotateAuthority(ctx, req.(*RotateAuthorityRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_SaveSnapshot_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(SaveSnapshotRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(AdminServer).SaveSnapshot(m, &grpc.GenericServerStream[SaveSnapshotRequest, SnapshotChunk]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Admin_SaveSnapshotServer = grpc.ServerStreamingServer[SnapshotChunk]
+
+func _Admin_RestoreSnapshot_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(AdminServer).RestoreSnapshot(&grpc.GenericServerStream[RestoreSnapshotRequest, RestoreSnapshotReply]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Admin_RestoreSnapshotServer = grpc.ClientStreamingServer[RestoreSnapshotRequest, RestoreSnapshotReply]
+
 // Admin_ServiceDesc is the grpc.ServiceDesc for Admin service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -427,8 +923,67 @@ var Admin_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "RevokeToken",
 			Handler:    _Admin_RevokeToken_Handler,
 		},
+		{
+			MethodName: "CreateAccessToken",
+			Handler:    _Admin_CreateAccessToken_Handler,
+		},
+		{
+			MethodName: "ListAccessTokens",
+			Handler:    _Admin_ListAccessTokens_Handler,
+		},
+		{
+			MethodName: "RevokeAccessToken",
+			Handler:    _Admin_RevokeAccessToken_Handler,
+		},
+		{
+			MethodName: "Audit",
+			Handler:    _Admin_Audit_Handler,
+		},
+		{
+			MethodName: "RemoveHost",
+			Handler:    _Admin_RemoveHost_Handler,
+		},
+		{
+			MethodName: "RemoveServer",
+			Handler:    _Admin_RemoveServer_Handler,
+		},
+		{
+			MethodName: "TransferLeadership",
+			Handler:    _Admin_TransferLeadership_Handler,
+		},
+		{
+			MethodName: "RaftPeers",
+			Handler:    _Admin_RaftPeers_Handler,
+		},
+		{
+			MethodName: "ListGossipKeys",
+			Handler:    _Admin_ListGossipKeys_Handler,
+		},
+		{
+			MethodName: "RotateGossipKey",
+			Handler:    _Admin_RotateGossipKey_Handler,
+		},
+		{
+			MethodName: "ShowAuthority",
+			Handler:    _Admin_ShowAuthority_Handler,
+		},
+		{
+			MethodName: "RotateAuthority",
+			Handler:    _Admin_RotateAuthority_Handler,
+		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "SaveSnapshot",
+			Handler:       _Admin_SaveSnapshot_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "RestoreSnapshot",
+			Handler:       _Admin_RestoreSnapshot_Handler,
+			ClientStreams: true,
+		},
+	},
 	Metadata: "api/v1/admin.proto",
 }
 
@@ -660,6 +1215,7 @@ const (
 	Peer_Propose_FullMethodName   = "/meshd.v1.Peer/Propose"
 	Peer_ReadIndex_FullMethodName = "/meshd.v1.Peer/ReadIndex"
 	Peer_Progress_FullMethodName  = "/meshd.v1.Peer/Progress"
+	Peer_Agents_FullMethodName    = "/meshd.v1.Peer/Agents"
 )
 
 // PeerClient is the client API for Peer service.
@@ -677,6 +1233,8 @@ type PeerClient interface {
 	// Progress asks any server who it is and how far it has come, which shows
 	// that it answers at the address it declared and that Raft reaches it.
 	Progress(ctx context.Context, in *ProgressRequest, opts ...grpc.CallOption) (*ProgressReply, error)
+	// Agents tells what the agents with a stream to the answering server run.
+	Agents(ctx context.Context, in *PeerAgentsRequest, opts ...grpc.CallOption) (*PeerAgentsReply, error)
 }
 
 type peerClient struct {
@@ -717,6 +1275,16 @@ func (c *peerClient) Progress(ctx context.Context, in *ProgressRequest, opts ...
 	return out, nil
 }
 
+func (c *peerClient) Agents(ctx context.Context, in *PeerAgentsRequest, opts ...grpc.CallOption) (*PeerAgentsReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PeerAgentsReply)
+	err := c.cc.Invoke(ctx, Peer_Agents_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // PeerServer is the server API for Peer service.
 // All implementations must embed UnimplementedPeerServer
 // for forward compatibility.
@@ -732,6 +1300,8 @@ type PeerServer interface {
 	// Progress asks any server who it is and how far it has come, which shows
 	// that it answers at the address it declared and that Raft reaches it.
 	Progress(context.Context, *ProgressRequest) (*ProgressReply, error)
+	// Agents tells what the agents with a stream to the answering server run.
+	Agents(context.Context, *PeerAgentsRequest) (*PeerAgentsReply, error)
 	mustEmbedUnimplementedPeerServer()
 }
 
@@ -750,6 +1320,9 @@ func (UnimplementedPeerServer) ReadIndex(context.Context, *ReadIndexRequest) (*R
 }
 func (UnimplementedPeerServer) Progress(context.Context, *ProgressRequest) (*ProgressReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Progress not implemented")
+}
+func (UnimplementedPeerServer) Agents(context.Context, *PeerAgentsRequest) (*PeerAgentsReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Agents not implemented")
 }
 func (UnimplementedPeerServer) mustEmbedUnimplementedPeerServer() {}
 func (UnimplementedPeerServer) testEmbeddedByValue()              {}
@@ -826,6 +1399,24 @@ func _Peer_Progress_Handler(srv interface{}, ctx context.Context, dec func(inter
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Peer_Agents_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PeerAgentsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PeerServer).Agents(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Peer_Agents_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PeerServer).Agents(ctx, req.(*PeerAgentsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Peer_ServiceDesc is the grpc.ServiceDesc for Peer service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -844,6 +1435,10 @@ var Peer_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Progress",
 			Handler:    _Peer_Progress_Handler,
+		},
+		{
+			MethodName: "Agents",
+			Handler:    _Peer_Agents_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

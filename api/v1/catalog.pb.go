@@ -126,6 +126,115 @@ func (Health) EnumDescriptor() ([]byte, []int) {
 	return file_api_v1_catalog_proto_rawDescGZIP(), []int{1}
 }
 
+// What the bearer of an access token may do. A higher role may do all that a
+// lower one may.
+type Role int32
+
+const (
+	Role_ROLE_UNSPECIFIED Role = 0
+	Role_ROLE_VIEWER      Role = 1 // reads
+	Role_ROLE_OPERATOR    Role = 2 // changes resources, makes join tokens for hosts, removes hosts
+	Role_ROLE_ADMIN       Role = 3 // everything: servers, certificate authority, access tokens, snapshots
+)
+
+// Enum value maps for Role.
+var (
+	Role_name = map[int32]string{
+		0: "ROLE_UNSPECIFIED",
+		1: "ROLE_VIEWER",
+		2: "ROLE_OPERATOR",
+		3: "ROLE_ADMIN",
+	}
+	Role_value = map[string]int32{
+		"ROLE_UNSPECIFIED": 0,
+		"ROLE_VIEWER":      1,
+		"ROLE_OPERATOR":    2,
+		"ROLE_ADMIN":       3,
+	}
+)
+
+func (x Role) Enum() *Role {
+	p := new(Role)
+	*p = x
+	return p
+}
+
+func (x Role) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Role) Descriptor() protoreflect.EnumDescriptor {
+	return file_api_v1_catalog_proto_enumTypes[2].Descriptor()
+}
+
+func (Role) Type() protoreflect.EnumType {
+	return &file_api_v1_catalog_proto_enumTypes[2]
+}
+
+func (x Role) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Role.Descriptor instead.
+func (Role) EnumDescriptor() ([]byte, []int) {
+	return file_api_v1_catalog_proto_rawDescGZIP(), []int{2}
+}
+
+type Rotation_Phase int32
+
+const (
+	Rotation_PHASE_UNSPECIFIED Rotation_Phase = 0
+	// The next root is trusted by all; the old one still signs.
+	Rotation_PHASE_TRUST Rotation_Phase = 1
+	// The next root signs; certificates of the old one are being renewed.
+	Rotation_PHASE_RENEW Rotation_Phase = 2
+	// The old root is trusted no more: the rotation ends with this.
+	Rotation_PHASE_RETIRE Rotation_Phase = 3
+)
+
+// Enum value maps for Rotation_Phase.
+var (
+	Rotation_Phase_name = map[int32]string{
+		0: "PHASE_UNSPECIFIED",
+		1: "PHASE_TRUST",
+		2: "PHASE_RENEW",
+		3: "PHASE_RETIRE",
+	}
+	Rotation_Phase_value = map[string]int32{
+		"PHASE_UNSPECIFIED": 0,
+		"PHASE_TRUST":       1,
+		"PHASE_RENEW":       2,
+		"PHASE_RETIRE":      3,
+	}
+)
+
+func (x Rotation_Phase) Enum() *Rotation_Phase {
+	p := new(Rotation_Phase)
+	*p = x
+	return p
+}
+
+func (x Rotation_Phase) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Rotation_Phase) Descriptor() protoreflect.EnumDescriptor {
+	return file_api_v1_catalog_proto_enumTypes[3].Descriptor()
+}
+
+func (Rotation_Phase) Type() protoreflect.EnumType {
+	return &file_api_v1_catalog_proto_enumTypes[3]
+}
+
+func (x Rotation_Phase) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Rotation_Phase.Descriptor instead.
+func (Rotation_Phase) EnumDescriptor() ([]byte, []int) {
+	return file_api_v1_catalog_proto_rawDescGZIP(), []int{8, 0}
+}
+
 // A Node is a host that runs an agent.
 type Node struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
@@ -142,11 +251,15 @@ type Node struct {
 	LeaseServer string `protobuf:"bytes,8,opt,name=lease_server,json=leaseServer,proto3" json:"lease_server,omitempty"`
 	LeaseEpoch  uint64 `protobuf:"varint,9,opt,name=lease_epoch,json=leaseEpoch,proto3" json:"lease_epoch,omitempty"`
 	// SHA-256 of the public key of the host's certificate.
-	KeyHash       []byte `protobuf:"bytes,10,opt,name=key_hash,json=keyHash,proto3" json:"key_hash,omitempty"`
-	CreateIndex   uint64 `protobuf:"varint,11,opt,name=create_index,json=createIndex,proto3" json:"create_index,omitempty"`
-	ModifyIndex   uint64 `protobuf:"varint,12,opt,name=modify_index,json=modifyIndex,proto3" json:"modify_index,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	KeyHash     []byte `protobuf:"bytes,10,opt,name=key_hash,json=keyHash,proto3" json:"key_hash,omitempty"`
+	CreateIndex uint64 `protobuf:"varint,11,opt,name=create_index,json=createIndex,proto3" json:"create_index,omitempty"`
+	ModifyIndex uint64 `protobuf:"varint,12,opt,name=modify_index,json=modifyIndex,proto3" json:"modify_index,omitempty"`
+	// When state last changed, by the clock of the server that proposed it.
+	StateUnix int64 `protobuf:"varint,13,opt,name=state_unix,json=stateUnix,proto3" json:"state_unix,omitempty"`
+	// It may have the whole catalogue in its slice, from its join token.
+	WholeCatalogue bool `protobuf:"varint,14,opt,name=whole_catalogue,json=wholeCatalogue,proto3" json:"whole_catalogue,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Node) Reset() {
@@ -263,6 +376,20 @@ func (x *Node) GetModifyIndex() uint64 {
 	return 0
 }
 
+func (x *Node) GetStateUnix() int64 {
+	if x != nil {
+		return x.StateUnix
+	}
+	return 0
+}
+
+func (x *Node) GetWholeCatalogue() bool {
+	if x != nil {
+		return x.WholeCatalogue
+	}
+	return false
+}
+
 // A Server is a member of the control plane.
 type Server struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -272,6 +399,9 @@ type Server struct {
 	GossipAddress string                 `protobuf:"bytes,4,opt,name=gossip_address,json=gossipAddress,proto3" json:"gossip_address,omitempty"`
 	KeyHash       []byte                 `protobuf:"bytes,5,opt,name=key_hash,json=keyHash,proto3" json:"key_hash,omitempty"`
 	CreateIndex   uint64                 `protobuf:"varint,6,opt,name=create_index,json=createIndex,proto3" json:"create_index,omitempty"`
+	Version       string                 `protobuf:"bytes,7,opt,name=version,proto3" json:"version,omitempty"`
+	// The highest feature level that its version knows.
+	FeatureLevel  uint32 `protobuf:"varint,8,opt,name=feature_level,json=featureLevel,proto3" json:"feature_level,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -344,6 +474,20 @@ func (x *Server) GetKeyHash() []byte {
 func (x *Server) GetCreateIndex() uint64 {
 	if x != nil {
 		return x.CreateIndex
+	}
+	return 0
+}
+
+func (x *Server) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *Server) GetFeatureLevel() uint32 {
+	if x != nil {
+		return x.FeatureLevel
 	}
 	return 0
 }
@@ -558,11 +702,13 @@ type Token struct {
 	Reusable     bool     `protobuf:"varint,7,opt,name=reusable,proto3" json:"reusable,omitempty"`
 	// SHA-256 of the public key that used it, so that a repeat by the same host
 	// after a lost answer is no second use.
-	UsedBy        []byte `protobuf:"bytes,8,opt,name=used_by,json=usedBy,proto3" json:"used_by,omitempty"`
-	UsedUnix      int64  `protobuf:"varint,9,opt,name=used_unix,json=usedUnix,proto3" json:"used_unix,omitempty"`
-	CreateIndex   uint64 `protobuf:"varint,10,opt,name=create_index,json=createIndex,proto3" json:"create_index,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	UsedBy      []byte `protobuf:"bytes,8,opt,name=used_by,json=usedBy,proto3" json:"used_by,omitempty"`
+	UsedUnix    int64  `protobuf:"varint,9,opt,name=used_unix,json=usedUnix,proto3" json:"used_unix,omitempty"`
+	CreateIndex uint64 `protobuf:"varint,10,opt,name=create_index,json=createIndex,proto3" json:"create_index,omitempty"`
+	// A host that joins with it may have the whole catalogue in its slice.
+	WholeCatalogue bool `protobuf:"varint,11,opt,name=whole_catalogue,json=wholeCatalogue,proto3" json:"whole_catalogue,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Token) Reset() {
@@ -665,6 +811,226 @@ func (x *Token) GetCreateIndex() uint64 {
 	return 0
 }
 
+func (x *Token) GetWholeCatalogue() bool {
+	if x != nil {
+		return x.WholeCatalogue
+	}
+	return false
+}
+
+// An AccessToken lets its bearer use the API from anywhere.
+type AccessToken struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	SecretHash    []byte                 `protobuf:"bytes,2,opt,name=secret_hash,json=secretHash,proto3" json:"secret_hash,omitempty"` // SHA-256
+	Role          Role                   `protobuf:"varint,3,opt,name=role,proto3,enum=meshd.v1.Role" json:"role,omitempty"`
+	Description   string                 `protobuf:"bytes,4,opt,name=description,proto3" json:"description,omitempty"`
+	CreatedBy     string                 `protobuf:"bytes,5,opt,name=created_by,json=createdBy,proto3" json:"created_by,omitempty"`
+	CreatedUnix   int64                  `protobuf:"varint,6,opt,name=created_unix,json=createdUnix,proto3" json:"created_unix,omitempty"`
+	ExpiresUnix   int64                  `protobuf:"varint,7,opt,name=expires_unix,json=expiresUnix,proto3" json:"expires_unix,omitempty"` // 0 means never
+	CreateIndex   uint64                 `protobuf:"varint,8,opt,name=create_index,json=createIndex,proto3" json:"create_index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AccessToken) Reset() {
+	*x = AccessToken{}
+	mi := &file_api_v1_catalog_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AccessToken) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AccessToken) ProtoMessage() {}
+
+func (x *AccessToken) ProtoReflect() protoreflect.Message {
+	mi := &file_api_v1_catalog_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AccessToken.ProtoReflect.Descriptor instead.
+func (*AccessToken) Descriptor() ([]byte, []int) {
+	return file_api_v1_catalog_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *AccessToken) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *AccessToken) GetSecretHash() []byte {
+	if x != nil {
+		return x.SecretHash
+	}
+	return nil
+}
+
+func (x *AccessToken) GetRole() Role {
+	if x != nil {
+		return x.Role
+	}
+	return Role_ROLE_UNSPECIFIED
+}
+
+func (x *AccessToken) GetDescription() string {
+	if x != nil {
+		return x.Description
+	}
+	return ""
+}
+
+func (x *AccessToken) GetCreatedBy() string {
+	if x != nil {
+		return x.CreatedBy
+	}
+	return ""
+}
+
+func (x *AccessToken) GetCreatedUnix() int64 {
+	if x != nil {
+		return x.CreatedUnix
+	}
+	return 0
+}
+
+func (x *AccessToken) GetExpiresUnix() int64 {
+	if x != nil {
+		return x.ExpiresUnix
+	}
+	return 0
+}
+
+func (x *AccessToken) GetCreateIndex() uint64 {
+	if x != nil {
+		return x.CreateIndex
+	}
+	return 0
+}
+
+// An AuditRecord says who changed what, and when.
+type AuditRecord struct {
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	Index        uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`                                     // of the Raft entry: its place in history
+	TimeUnixNano int64                  `protobuf:"varint,2,opt,name=time_unix_nano,json=timeUnixNano,proto3" json:"time_unix_nano,omitempty"` // by the clock of the server that took the call
+	Actor        string                 `protobuf:"bytes,3,opt,name=actor,proto3" json:"actor,omitempty"`                                      // host/NAME, server/NAME, user UID, token ID
+	Role         Role                   `protobuf:"varint,4,opt,name=role,proto3,enum=meshd.v1.Role" json:"role,omitempty"`
+	Source       string                 `protobuf:"bytes,5,opt,name=source,proto3" json:"source,omitempty"` // address it came from, or "unix"
+	Server       string                 `protobuf:"bytes,6,opt,name=server,proto3" json:"server,omitempty"` // that took the call
+	Action       string                 `protobuf:"bytes,7,opt,name=action,proto3" json:"action,omitempty"` // as in "apply", "delete", "token create"
+	// What it was done to, as in "route orders-canary"; after a refusal what it
+	// was meant for.
+	Objects []string `protobuf:"bytes,8,rep,name=objects,proto3" json:"objects,omitempty"`
+	// Why it was refused by the state; empty when it was done.
+	Refusal       string `protobuf:"bytes,9,opt,name=refusal,proto3" json:"refusal,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuditRecord) Reset() {
+	*x = AuditRecord{}
+	mi := &file_api_v1_catalog_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuditRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuditRecord) ProtoMessage() {}
+
+func (x *AuditRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_api_v1_catalog_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuditRecord.ProtoReflect.Descriptor instead.
+func (*AuditRecord) Descriptor() ([]byte, []int) {
+	return file_api_v1_catalog_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *AuditRecord) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *AuditRecord) GetTimeUnixNano() int64 {
+	if x != nil {
+		return x.TimeUnixNano
+	}
+	return 0
+}
+
+func (x *AuditRecord) GetActor() string {
+	if x != nil {
+		return x.Actor
+	}
+	return ""
+}
+
+func (x *AuditRecord) GetRole() Role {
+	if x != nil {
+		return x.Role
+	}
+	return Role_ROLE_UNSPECIFIED
+}
+
+func (x *AuditRecord) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *AuditRecord) GetServer() string {
+	if x != nil {
+		return x.Server
+	}
+	return ""
+}
+
+func (x *AuditRecord) GetAction() string {
+	if x != nil {
+		return x.Action
+	}
+	return ""
+}
+
+func (x *AuditRecord) GetObjects() []string {
+	if x != nil {
+		return x.Objects
+	}
+	return nil
+}
+
+func (x *AuditRecord) GetRefusal() string {
+	if x != nil {
+		return x.Refusal
+	}
+	return ""
+}
+
 // Authority is the mesh's certificate authority. Private keys in it are sealed
 // with a key that only servers hold and that is never replicated.
 type Authority struct {
@@ -672,16 +1038,25 @@ type Authority struct {
 	TrustDomain        string                 `protobuf:"bytes,1,opt,name=trust_domain,json=trustDomain,proto3" json:"trust_domain,omitempty"`
 	RootCertificate    []byte                 `protobuf:"bytes,2,opt,name=root_certificate,json=rootCertificate,proto3" json:"root_certificate,omitempty"` // DER
 	IssuingCertificate []byte                 `protobuf:"bytes,3,opt,name=issuing_certificate,json=issuingCertificate,proto3" json:"issuing_certificate,omitempty"`
-	SealedRootKey      []byte                 `protobuf:"bytes,4,opt,name=sealed_root_key,json=sealedRootKey,proto3" json:"sealed_root_key,omitempty"`
+	SealedRootKey      []byte                 `protobuf:"bytes,4,opt,name=sealed_root_key,json=sealedRootKey,proto3" json:"sealed_root_key,omitempty"` // empty when the root's key is kept elsewhere
 	SealedIssuingKey   []byte                 `protobuf:"bytes,5,opt,name=sealed_issuing_key,json=sealedIssuingKey,proto3" json:"sealed_issuing_key,omitempty"`
 	ModifyIndex        uint64                 `protobuf:"varint,6,opt,name=modify_index,json=modifyIndex,proto3" json:"modify_index,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	// Between the issuing certificate and the root, nearest to issuing first. For
+	// roots kept elsewhere, and for the cross-signed root after a rotation.
+	Intermediates [][]byte `protobuf:"bytes,7,rep,name=intermediates,proto3" json:"intermediates,omitempty"`
+	// Roots that are trusted beside root_certificate: the one to come or the one
+	// that goes.
+	OtherRoots [][]byte `protobuf:"bytes,8,rep,name=other_roots,json=otherRoots,proto3" json:"other_roots,omitempty"`
+	// Counts changes of what signs; agents renew when theirs is older.
+	Generation    uint64    `protobuf:"varint,9,opt,name=generation,proto3" json:"generation,omitempty"`
+	Rotation      *Rotation `protobuf:"bytes,10,opt,name=rotation,proto3" json:"rotation,omitempty"` // absent when none is under way
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Authority) Reset() {
 	*x = Authority{}
-	mi := &file_api_v1_catalog_proto_msgTypes[5]
+	mi := &file_api_v1_catalog_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -693,7 +1068,7 @@ func (x *Authority) String() string {
 func (*Authority) ProtoMessage() {}
 
 func (x *Authority) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_catalog_proto_msgTypes[5]
+	mi := &file_api_v1_catalog_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -706,7 +1081,7 @@ func (x *Authority) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Authority.ProtoReflect.Descriptor instead.
 func (*Authority) Descriptor() ([]byte, []int) {
-	return file_api_v1_catalog_proto_rawDescGZIP(), []int{5}
+	return file_api_v1_catalog_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Authority) GetTrustDomain() string {
@@ -751,19 +1126,202 @@ func (x *Authority) GetModifyIndex() uint64 {
 	return 0
 }
 
-type Cluster struct {
+func (x *Authority) GetIntermediates() [][]byte {
+	if x != nil {
+		return x.Intermediates
+	}
+	return nil
+}
+
+func (x *Authority) GetOtherRoots() [][]byte {
+	if x != nil {
+		return x.OtherRoots
+	}
+	return nil
+}
+
+func (x *Authority) GetGeneration() uint64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *Authority) GetRotation() *Rotation {
+	if x != nil {
+		return x.Rotation
+	}
+	return nil
+}
+
+// A Rotation of the root. Each phase is entered by a command of its own, so that
+// any leader can go on with it.
+type Rotation struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Phase       Rotation_Phase         `protobuf:"varint,1,opt,name=phase,proto3,enum=meshd.v1.Rotation_Phase" json:"phase,omitempty"`
+	StartedUnix int64                  `protobuf:"varint,2,opt,name=started_unix,json=startedUnix,proto3" json:"started_unix,omitempty"`
+	PhaseUnix   int64                  `protobuf:"varint,3,opt,name=phase_unix,json=phaseUnix,proto3" json:"phase_unix,omitempty"`    // when the phase began
+	PhaseIndex  uint64                 `protobuf:"varint,4,opt,name=phase_index,json=phaseIndex,proto3" json:"phase_index,omitempty"` // Raft index at which the phase began
+	// What will sign from PHASE_RENEW on; its root, intermediates and keys.
+	Next          *Authority `protobuf:"bytes,5,opt,name=next,proto3" json:"next,omitempty"`
+	StartedBy     string     `protobuf:"bytes,6,opt,name=started_by,json=startedBy,proto3" json:"started_by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Rotation) Reset() {
+	*x = Rotation{}
+	mi := &file_api_v1_catalog_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Rotation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Rotation) ProtoMessage() {}
+
+func (x *Rotation) ProtoReflect() protoreflect.Message {
+	mi := &file_api_v1_catalog_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Rotation.ProtoReflect.Descriptor instead.
+func (*Rotation) Descriptor() ([]byte, []int) {
+	return file_api_v1_catalog_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Rotation) GetPhase() Rotation_Phase {
+	if x != nil {
+		return x.Phase
+	}
+	return Rotation_PHASE_UNSPECIFIED
+}
+
+func (x *Rotation) GetStartedUnix() int64 {
+	if x != nil {
+		return x.StartedUnix
+	}
+	return 0
+}
+
+func (x *Rotation) GetPhaseUnix() int64 {
+	if x != nil {
+		return x.PhaseUnix
+	}
+	return 0
+}
+
+func (x *Rotation) GetPhaseIndex() uint64 {
+	if x != nil {
+		return x.PhaseIndex
+	}
+	return 0
+}
+
+func (x *Rotation) GetNext() *Authority {
+	if x != nil {
+		return x.Next
+	}
+	return nil
+}
+
+func (x *Rotation) GetStartedBy() string {
+	if x != nil {
+		return x.StartedBy
+	}
+	return ""
+}
+
+// The keys of gossip, sealed like those of the authority. The first one is used
+// for sending, all are understood.
+type GossipKeys struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	TrustDomain   string                 `protobuf:"bytes,3,opt,name=trust_domain,json=trustDomain,proto3" json:"trust_domain,omitempty"`
-	CreatedUnix   int64                  `protobuf:"varint,4,opt,name=created_unix,json=createdUnix,proto3" json:"created_unix,omitempty"`
+	Sealed        [][]byte               `protobuf:"bytes,1,rep,name=sealed,proto3" json:"sealed,omitempty"`
+	ModifyIndex   uint64                 `protobuf:"varint,2,opt,name=modify_index,json=modifyIndex,proto3" json:"modify_index,omitempty"`
+	RotatedUnix   int64                  `protobuf:"varint,3,opt,name=rotated_unix,json=rotatedUnix,proto3" json:"rotated_unix,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GossipKeys) Reset() {
+	*x = GossipKeys{}
+	mi := &file_api_v1_catalog_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GossipKeys) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GossipKeys) ProtoMessage() {}
+
+func (x *GossipKeys) ProtoReflect() protoreflect.Message {
+	mi := &file_api_v1_catalog_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GossipKeys.ProtoReflect.Descriptor instead.
+func (*GossipKeys) Descriptor() ([]byte, []int) {
+	return file_api_v1_catalog_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *GossipKeys) GetSealed() [][]byte {
+	if x != nil {
+		return x.Sealed
+	}
+	return nil
+}
+
+func (x *GossipKeys) GetModifyIndex() uint64 {
+	if x != nil {
+		return x.ModifyIndex
+	}
+	return 0
+}
+
+func (x *GossipKeys) GetRotatedUnix() int64 {
+	if x != nil {
+		return x.RotatedUnix
+	}
+	return 0
+}
+
+type Cluster struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Id          string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Name        string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	TrustDomain string                 `protobuf:"bytes,3,opt,name=trust_domain,json=trustDomain,proto3" json:"trust_domain,omitempty"`
+	CreatedUnix int64                  `protobuf:"varint,4,opt,name=created_unix,json=createdUnix,proto3" json:"created_unix,omitempty"`
+	// What all servers are known to understand: entries and rows of a higher level
+	// are not written. It never falls.
+	FeatureLevel uint32 `protobuf:"varint,5,opt,name=feature_level,json=featureLevel,proto3" json:"feature_level,omitempty"`
+	// Counts recoveries from a lost majority. Servers of different counts do not
+	// talk to each other: what an older one has was left behind.
+	Recovery      uint32 `protobuf:"varint,6,opt,name=recovery,proto3" json:"recovery,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Cluster) Reset() {
 	*x = Cluster{}
-	mi := &file_api_v1_catalog_proto_msgTypes[6]
+	mi := &file_api_v1_catalog_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -775,7 +1333,7 @@ func (x *Cluster) String() string {
 func (*Cluster) ProtoMessage() {}
 
 func (x *Cluster) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_catalog_proto_msgTypes[6]
+	mi := &file_api_v1_catalog_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -788,7 +1346,7 @@ func (x *Cluster) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cluster.ProtoReflect.Descriptor instead.
 func (*Cluster) Descriptor() ([]byte, []int) {
-	return file_api_v1_catalog_proto_rawDescGZIP(), []int{6}
+	return file_api_v1_catalog_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Cluster) GetId() string {
@@ -819,11 +1377,25 @@ func (x *Cluster) GetCreatedUnix() int64 {
 	return 0
 }
 
+func (x *Cluster) GetFeatureLevel() uint32 {
+	if x != nil {
+		return x.FeatureLevel
+	}
+	return 0
+}
+
+func (x *Cluster) GetRecovery() uint32 {
+	if x != nil {
+		return x.Recovery
+	}
+	return 0
+}
+
 var File_api_v1_catalog_proto protoreflect.FileDescriptor
 
 const file_api_v1_catalog_proto_rawDesc = "" +
 	"\n" +
-	"\x14api/v1/catalog.proto\x12\bmeshd.v1\x1a\x16api/v1/resources.proto\"\xfc\x02\n" +
+	"\x14api/v1/catalog.proto\x12\bmeshd.v1\x1a\x16api/v1/resources.proto\"\xc4\x03\n" +
 	"\x04Node\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -838,14 +1410,19 @@ const file_api_v1_catalog_proto_rawDesc = "" +
 	"\bkey_hash\x18\n" +
 	" \x01(\fR\akeyHash\x12!\n" +
 	"\fcreate_index\x18\v \x01(\x04R\vcreateIndex\x12!\n" +
-	"\fmodify_index\x18\f \x01(\x04R\vmodifyIndex\"\xab\x01\n" +
+	"\fmodify_index\x18\f \x01(\x04R\vmodifyIndex\x12\x1d\n" +
+	"\n" +
+	"state_unix\x18\r \x01(\x03R\tstateUnix\x12'\n" +
+	"\x0fwhole_catalogue\x18\x0e \x01(\bR\x0ewholeCatalogue\"\xea\x01\n" +
 	"\x06Server\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
 	"\aaddress\x18\x03 \x01(\tR\aaddress\x12%\n" +
 	"\x0egossip_address\x18\x04 \x01(\tR\rgossipAddress\x12\x19\n" +
 	"\bkey_hash\x18\x05 \x01(\fR\akeyHash\x12!\n" +
-	"\fcreate_index\x18\x06 \x01(\x04R\vcreateIndex\"\x98\x03\n" +
+	"\fcreate_index\x18\x06 \x01(\x04R\vcreateIndex\x12\x18\n" +
+	"\aversion\x18\a \x01(\tR\aversion\x12#\n" +
+	"\rfeature_level\x18\b \x01(\rR\ffeatureLevel\"\x98\x03\n" +
 	"\bInstance\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x18\n" +
@@ -866,7 +1443,7 @@ const file_api_v1_catalog_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03vip\x18\x02 \x01(\rR\x03vip\x12!\n" +
 	"\fcreate_index\x18\x03 \x01(\x04R\vcreateIndex\x12!\n" +
-	"\fmodify_index\x18\x04 \x01(\x04R\vmodifyIndex\"\xb8\x02\n" +
+	"\fmodify_index\x18\x04 \x01(\x04R\vmodifyIndex\"\xe1\x02\n" +
 	"\x05Token\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1f\n" +
 	"\vsecret_hash\x18\x02 \x01(\fR\n" +
@@ -879,19 +1456,71 @@ const file_api_v1_catalog_proto_rawDesc = "" +
 	"\aused_by\x18\b \x01(\fR\x06usedBy\x12\x1b\n" +
 	"\tused_unix\x18\t \x01(\x03R\busedUnix\x12!\n" +
 	"\fcreate_index\x18\n" +
-	" \x01(\x04R\vcreateIndex\"\x83\x02\n" +
+	" \x01(\x04R\vcreateIndex\x12'\n" +
+	"\x0fwhole_catalogue\x18\v \x01(\bR\x0ewholeCatalogue\"\x8c\x02\n" +
+	"\vAccessToken\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1f\n" +
+	"\vsecret_hash\x18\x02 \x01(\fR\n" +
+	"secretHash\x12\"\n" +
+	"\x04role\x18\x03 \x01(\x0e2\x0e.meshd.v1.RoleR\x04role\x12 \n" +
+	"\vdescription\x18\x04 \x01(\tR\vdescription\x12\x1d\n" +
+	"\n" +
+	"created_by\x18\x05 \x01(\tR\tcreatedBy\x12!\n" +
+	"\fcreated_unix\x18\x06 \x01(\x03R\vcreatedUnix\x12!\n" +
+	"\fexpires_unix\x18\a \x01(\x03R\vexpiresUnix\x12!\n" +
+	"\fcreate_index\x18\b \x01(\x04R\vcreateIndex\"\xff\x01\n" +
+	"\vAuditRecord\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\x12$\n" +
+	"\x0etime_unix_nano\x18\x02 \x01(\x03R\ftimeUnixNano\x12\x14\n" +
+	"\x05actor\x18\x03 \x01(\tR\x05actor\x12\"\n" +
+	"\x04role\x18\x04 \x01(\x0e2\x0e.meshd.v1.RoleR\x04role\x12\x16\n" +
+	"\x06source\x18\x05 \x01(\tR\x06source\x12\x16\n" +
+	"\x06server\x18\x06 \x01(\tR\x06server\x12\x16\n" +
+	"\x06action\x18\a \x01(\tR\x06action\x12\x18\n" +
+	"\aobjects\x18\b \x03(\tR\aobjects\x12\x18\n" +
+	"\arefusal\x18\t \x01(\tR\arefusal\"\x9a\x03\n" +
 	"\tAuthority\x12!\n" +
 	"\ftrust_domain\x18\x01 \x01(\tR\vtrustDomain\x12)\n" +
 	"\x10root_certificate\x18\x02 \x01(\fR\x0frootCertificate\x12/\n" +
 	"\x13issuing_certificate\x18\x03 \x01(\fR\x12issuingCertificate\x12&\n" +
 	"\x0fsealed_root_key\x18\x04 \x01(\fR\rsealedRootKey\x12,\n" +
 	"\x12sealed_issuing_key\x18\x05 \x01(\fR\x10sealedIssuingKey\x12!\n" +
-	"\fmodify_index\x18\x06 \x01(\x04R\vmodifyIndex\"s\n" +
+	"\fmodify_index\x18\x06 \x01(\x04R\vmodifyIndex\x12$\n" +
+	"\rintermediates\x18\a \x03(\fR\rintermediates\x12\x1f\n" +
+	"\vother_roots\x18\b \x03(\fR\n" +
+	"otherRoots\x12\x1e\n" +
+	"\n" +
+	"generation\x18\t \x01(\x04R\n" +
+	"generation\x12.\n" +
+	"\brotation\x18\n" +
+	" \x01(\v2\x12.meshd.v1.RotationR\brotation\"\xb9\x02\n" +
+	"\bRotation\x12.\n" +
+	"\x05phase\x18\x01 \x01(\x0e2\x18.meshd.v1.Rotation.PhaseR\x05phase\x12!\n" +
+	"\fstarted_unix\x18\x02 \x01(\x03R\vstartedUnix\x12\x1d\n" +
+	"\n" +
+	"phase_unix\x18\x03 \x01(\x03R\tphaseUnix\x12\x1f\n" +
+	"\vphase_index\x18\x04 \x01(\x04R\n" +
+	"phaseIndex\x12'\n" +
+	"\x04next\x18\x05 \x01(\v2\x13.meshd.v1.AuthorityR\x04next\x12\x1d\n" +
+	"\n" +
+	"started_by\x18\x06 \x01(\tR\tstartedBy\"R\n" +
+	"\x05Phase\x12\x15\n" +
+	"\x11PHASE_UNSPECIFIED\x10\x00\x12\x0f\n" +
+	"\vPHASE_TRUST\x10\x01\x12\x0f\n" +
+	"\vPHASE_RENEW\x10\x02\x12\x10\n" +
+	"\fPHASE_RETIRE\x10\x03\"j\n" +
+	"\n" +
+	"GossipKeys\x12\x16\n" +
+	"\x06sealed\x18\x01 \x03(\fR\x06sealed\x12!\n" +
+	"\fmodify_index\x18\x02 \x01(\x04R\vmodifyIndex\x12!\n" +
+	"\frotated_unix\x18\x03 \x01(\x03R\vrotatedUnix\"\xb4\x01\n" +
 	"\aCluster\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12!\n" +
 	"\ftrust_domain\x18\x03 \x01(\tR\vtrustDomain\x12!\n" +
-	"\fcreated_unix\x18\x04 \x01(\x03R\vcreatedUnix*g\n" +
+	"\fcreated_unix\x18\x04 \x01(\x03R\vcreatedUnix\x12#\n" +
+	"\rfeature_level\x18\x05 \x01(\rR\ffeatureLevel\x12\x1a\n" +
+	"\brecovery\x18\x06 \x01(\rR\brecovery*g\n" +
 	"\tNodeState\x12\x1a\n" +
 	"\x16NODE_STATE_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10NODE_STATE_ALIVE\x10\x01\x12\x13\n" +
@@ -900,7 +1529,13 @@ const file_api_v1_catalog_proto_rawDesc = "" +
 	"\x06Health\x12\x16\n" +
 	"\x12HEALTH_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eHEALTH_PASSING\x10\x01\x12\x13\n" +
-	"\x0fHEALTH_CRITICAL\x10\x02B%Z#github.com/meshd/meshd/api/v1;apiv1b\x06proto3"
+	"\x0fHEALTH_CRITICAL\x10\x02*P\n" +
+	"\x04Role\x12\x14\n" +
+	"\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n" +
+	"\vROLE_VIEWER\x10\x01\x12\x11\n" +
+	"\rROLE_OPERATOR\x10\x02\x12\x0e\n" +
+	"\n" +
+	"ROLE_ADMIN\x10\x03B%Z#github.com/meshd/meshd/api/v1;apiv1b\x06proto3"
 
 var (
 	file_api_v1_catalog_proto_rawDescOnce sync.Once
@@ -914,31 +1549,42 @@ func file_api_v1_catalog_proto_rawDescGZIP() []byte {
 	return file_api_v1_catalog_proto_rawDescData
 }
 
-var file_api_v1_catalog_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_api_v1_catalog_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_api_v1_catalog_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_api_v1_catalog_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_api_v1_catalog_proto_goTypes = []any{
 	(NodeState)(0),       // 0: meshd.v1.NodeState
 	(Health)(0),          // 1: meshd.v1.Health
-	(*Node)(nil),         // 2: meshd.v1.Node
-	(*Server)(nil),       // 3: meshd.v1.Server
-	(*Instance)(nil),     // 4: meshd.v1.Instance
-	(*ServiceIndex)(nil), // 5: meshd.v1.ServiceIndex
-	(*Token)(nil),        // 6: meshd.v1.Token
-	(*Authority)(nil),    // 7: meshd.v1.Authority
-	(*Cluster)(nil),      // 8: meshd.v1.Cluster
-	nil,                  // 9: meshd.v1.Instance.MetaEntry
-	(Protocol)(0),        // 10: meshd.v1.Protocol
+	(Role)(0),            // 2: meshd.v1.Role
+	(Rotation_Phase)(0),  // 3: meshd.v1.Rotation.Phase
+	(*Node)(nil),         // 4: meshd.v1.Node
+	(*Server)(nil),       // 5: meshd.v1.Server
+	(*Instance)(nil),     // 6: meshd.v1.Instance
+	(*ServiceIndex)(nil), // 7: meshd.v1.ServiceIndex
+	(*Token)(nil),        // 8: meshd.v1.Token
+	(*AccessToken)(nil),  // 9: meshd.v1.AccessToken
+	(*AuditRecord)(nil),  // 10: meshd.v1.AuditRecord
+	(*Authority)(nil),    // 11: meshd.v1.Authority
+	(*Rotation)(nil),     // 12: meshd.v1.Rotation
+	(*GossipKeys)(nil),   // 13: meshd.v1.GossipKeys
+	(*Cluster)(nil),      // 14: meshd.v1.Cluster
+	nil,                  // 15: meshd.v1.Instance.MetaEntry
+	(Protocol)(0),        // 16: meshd.v1.Protocol
 }
 var file_api_v1_catalog_proto_depIdxs = []int32{
 	0,  // 0: meshd.v1.Node.state:type_name -> meshd.v1.NodeState
-	10, // 1: meshd.v1.Instance.protocol:type_name -> meshd.v1.Protocol
-	9,  // 2: meshd.v1.Instance.meta:type_name -> meshd.v1.Instance.MetaEntry
+	16, // 1: meshd.v1.Instance.protocol:type_name -> meshd.v1.Protocol
+	15, // 2: meshd.v1.Instance.meta:type_name -> meshd.v1.Instance.MetaEntry
 	1,  // 3: meshd.v1.Instance.health:type_name -> meshd.v1.Health
-	4,  // [4:4] is the sub-list for method output_type
-	4,  // [4:4] is the sub-list for method input_type
-	4,  // [4:4] is the sub-list for extension type_name
-	4,  // [4:4] is the sub-list for extension extendee
-	0,  // [0:4] is the sub-list for field type_name
+	2,  // 4: meshd.v1.AccessToken.role:type_name -> meshd.v1.Role
+	2,  // 5: meshd.v1.AuditRecord.role:type_name -> meshd.v1.Role
+	12, // 6: meshd.v1.Authority.rotation:type_name -> meshd.v1.Rotation
+	3,  // 7: meshd.v1.Rotation.phase:type_name -> meshd.v1.Rotation.Phase
+	11, // 8: meshd.v1.Rotation.next:type_name -> meshd.v1.Authority
+	9,  // [9:9] is the sub-list for method output_type
+	9,  // [9:9] is the sub-list for method input_type
+	9,  // [9:9] is the sub-list for extension type_name
+	9,  // [9:9] is the sub-list for extension extendee
+	0,  // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_api_v1_catalog_proto_init() }
@@ -952,8 +1598,8 @@ func file_api_v1_catalog_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_v1_catalog_proto_rawDesc), len(file_api_v1_catalog_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   8,
+			NumEnums:      4,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

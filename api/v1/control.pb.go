@@ -126,6 +126,7 @@ type ServerJoin struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Address       string                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
 	GossipAddress string                 `protobuf:"bytes,2,opt,name=gossip_address,json=gossipAddress,proto3" json:"gossip_address,omitempty"`
+	FeatureLevel  uint32                 `protobuf:"varint,3,opt,name=feature_level,json=featureLevel,proto3" json:"feature_level,omitempty"` // the highest that its version knows
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -172,6 +173,13 @@ func (x *ServerJoin) GetGossipAddress() string {
 		return x.GossipAddress
 	}
 	return ""
+}
+
+func (x *ServerJoin) GetFeatureLevel() uint32 {
+	if x != nil {
+		return x.FeatureLevel
+	}
+	return 0
 }
 
 type JoinReply struct {
@@ -280,8 +288,11 @@ type ServerSecrets struct {
 	GossipKey       []byte                 `protobuf:"bytes,1,opt,name=gossip_key,json=gossipKey,proto3" json:"gossip_key,omitempty"`
 	SealingKey      []byte                 `protobuf:"bytes,2,opt,name=sealing_key,json=sealingKey,proto3" json:"sealing_key,omitempty"`
 	GossipAddresses []string               `protobuf:"bytes,3,rep,name=gossip_addresses,json=gossipAddresses,proto3" json:"gossip_addresses,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// All gossip keys in force, the one for sending first.
+	GossipKeys    [][]byte `protobuf:"bytes,4,rep,name=gossip_keys,json=gossipKeys,proto3" json:"gossip_keys,omitempty"`
+	Recovery      uint32   `protobuf:"varint,5,opt,name=recovery,proto3" json:"recovery,omitempty"` // of the cluster
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ServerSecrets) Reset() {
@@ -335,6 +346,20 @@ func (x *ServerSecrets) GetGossipAddresses() []string {
 	return nil
 }
 
+func (x *ServerSecrets) GetGossipKeys() [][]byte {
+	if x != nil {
+		return x.GossipKeys
+	}
+	return nil
+}
+
+func (x *ServerSecrets) GetRecovery() uint32 {
+	if x != nil {
+		return x.Recovery
+	}
+	return 0
+}
+
 type AgentMessage struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Message:
@@ -344,6 +369,7 @@ type AgentMessage struct {
 	//	*AgentMessage_Registrations
 	//	*AgentMessage_Ack
 	//	*AgentMessage_Goodbye
+	//	*AgentMessage_Interest
 	Message       isAgentMessage_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -431,6 +457,15 @@ func (x *AgentMessage) GetGoodbye() *Goodbye {
 	return nil
 }
 
+func (x *AgentMessage) GetInterest() *Interest {
+	if x != nil {
+		if x, ok := x.Message.(*AgentMessage_Interest); ok {
+			return x.Interest
+		}
+	}
+	return nil
+}
+
 type isAgentMessage_Message interface {
 	isAgentMessage_Message()
 }
@@ -455,6 +490,10 @@ type AgentMessage_Goodbye struct {
 	Goodbye *Goodbye `protobuf:"bytes,5,opt,name=goodbye,proto3,oneof"`
 }
 
+type AgentMessage_Interest struct {
+	Interest *Interest `protobuf:"bytes,6,opt,name=interest,proto3,oneof"`
+}
+
 func (*AgentMessage_Hello) isAgentMessage_Message() {}
 
 func (*AgentMessage_Heartbeat) isAgentMessage_Message() {}
@@ -465,6 +504,8 @@ func (*AgentMessage_Ack) isAgentMessage_Message() {}
 
 func (*AgentMessage_Goodbye) isAgentMessage_Message() {}
 
+func (*AgentMessage_Interest) isAgentMessage_Message() {}
+
 type Hello struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	ClusterId   string                 `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
@@ -472,7 +513,11 @@ type Hello struct {
 	Address     string                 `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
 	InboundPort uint32                 `protobuf:"varint,4,opt,name=inbound_port,json=inboundPort,proto3" json:"inbound_port,omitempty"`
 	// The slice version that the agent holds, to be sent only what came after.
-	SliceVersion  uint64 `protobuf:"varint,5,opt,name=slice_version,json=sliceVersion,proto3" json:"slice_version,omitempty"`
+	SliceVersion uint64 `protobuf:"varint,5,opt,name=slice_version,json=sliceVersion,proto3" json:"slice_version,omitempty"`
+	// The services whose details the agent wants; see Interest.
+	Interest *Interest `protobuf:"bytes,6,opt,name=interest,proto3" json:"interest,omitempty"`
+	// The agent takes service slices in parts; see ServiceSlice.partial.
+	PartialSlices bool `protobuf:"varint,7,opt,name=partial_slices,json=partialSlices,proto3" json:"partial_slices,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -542,6 +587,67 @@ func (x *Hello) GetSliceVersion() uint64 {
 	return 0
 }
 
+func (x *Hello) GetInterest() *Interest {
+	if x != nil {
+		return x.Interest
+	}
+	return nil
+}
+
+func (x *Hello) GetPartialSlices() bool {
+	if x != nil {
+		return x.PartialSlices
+	}
+	return false
+}
+
+// Interest is the whole set of services whose endpoints, routes and policies an
+// agent wants, beyond those that it hosts: what was declared, looked up or
+// called there. In a mesh small enough every agent gets all, wanted or not.
+type Interest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Services      []string               `protobuf:"bytes,1,rep,name=services,proto3" json:"services,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Interest) Reset() {
+	*x = Interest{}
+	mi := &file_api_v1_control_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Interest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Interest) ProtoMessage() {}
+
+func (x *Interest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_v1_control_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Interest.ProtoReflect.Descriptor instead.
+func (*Interest) Descriptor() ([]byte, []int) {
+	return file_api_v1_control_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Interest) GetServices() []string {
+	if x != nil {
+		return x.Services
+	}
+	return nil
+}
+
 type Heartbeat struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -550,7 +656,7 @@ type Heartbeat struct {
 
 func (x *Heartbeat) Reset() {
 	*x = Heartbeat{}
-	mi := &file_api_v1_control_proto_msgTypes[6]
+	mi := &file_api_v1_control_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -562,7 +668,7 @@ func (x *Heartbeat) String() string {
 func (*Heartbeat) ProtoMessage() {}
 
 func (x *Heartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_control_proto_msgTypes[6]
+	mi := &file_api_v1_control_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -575,7 +681,7 @@ func (x *Heartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
 func (*Heartbeat) Descriptor() ([]byte, []int) {
-	return file_api_v1_control_proto_rawDescGZIP(), []int{6}
+	return file_api_v1_control_proto_rawDescGZIP(), []int{7}
 }
 
 // The host leaves of its own will: lost is the word for one that did not.
@@ -587,7 +693,7 @@ type Goodbye struct {
 
 func (x *Goodbye) Reset() {
 	*x = Goodbye{}
-	mi := &file_api_v1_control_proto_msgTypes[7]
+	mi := &file_api_v1_control_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -599,7 +705,7 @@ func (x *Goodbye) String() string {
 func (*Goodbye) ProtoMessage() {}
 
 func (x *Goodbye) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_control_proto_msgTypes[7]
+	mi := &file_api_v1_control_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -612,7 +718,7 @@ func (x *Goodbye) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Goodbye.ProtoReflect.Descriptor instead.
 func (*Goodbye) Descriptor() ([]byte, []int) {
-	return file_api_v1_control_proto_rawDescGZIP(), []int{7}
+	return file_api_v1_control_proto_rawDescGZIP(), []int{8}
 }
 
 // Everything that this host runs. The agent is the authority on its own host:
@@ -627,7 +733,7 @@ type Registrations struct {
 
 func (x *Registrations) Reset() {
 	*x = Registrations{}
-	mi := &file_api_v1_control_proto_msgTypes[8]
+	mi := &file_api_v1_control_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -639,7 +745,7 @@ func (x *Registrations) String() string {
 func (*Registrations) ProtoMessage() {}
 
 func (x *Registrations) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_control_proto_msgTypes[8]
+	mi := &file_api_v1_control_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -652,7 +758,7 @@ func (x *Registrations) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Registrations.ProtoReflect.Descriptor instead.
 func (*Registrations) Descriptor() ([]byte, []int) {
-	return file_api_v1_control_proto_rawDescGZIP(), []int{8}
+	return file_api_v1_control_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Registrations) GetSequence() uint64 {
@@ -672,16 +778,18 @@ func (x *Registrations) GetInstances() []*Instance {
 // The agent runs this version of its slice; problems say what of it could not
 // be put to work.
 type Ack struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Version       uint64                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
-	Problems      []string               `protobuf:"bytes,2,rep,name=problems,proto3" json:"problems,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Version  uint64                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	Problems []string               `protobuf:"bytes,2,rep,name=problems,proto3" json:"problems,omitempty"`
+	// The lowest authority generation among the certificates that the agent uses.
+	AuthorityGeneration uint64 `protobuf:"varint,3,opt,name=authority_generation,json=authorityGeneration,proto3" json:"authority_generation,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
 }
 
 func (x *Ack) Reset() {
 	*x = Ack{}
-	mi := &file_api_v1_control_proto_msgTypes[9]
+	mi := &file_api_v1_control_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -693,7 +801,7 @@ func (x *Ack) String() string {
 func (*Ack) ProtoMessage() {}
 
 func (x *Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_control_proto_msgTypes[9]
+	mi := &file_api_v1_control_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -706,7 +814,7 @@ func (x *Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ack.ProtoReflect.Descriptor instead.
 func (*Ack) Descriptor() ([]byte, []int) {
-	return file_api_v1_control_proto_rawDescGZIP(), []int{9}
+	return file_api_v1_control_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Ack) GetVersion() uint64 {
@@ -721,6 +829,13 @@ func (x *Ack) GetProblems() []string {
 		return x.Problems
 	}
 	return nil
+}
+
+func (x *Ack) GetAuthorityGeneration() uint64 {
+	if x != nil {
+		return x.AuthorityGeneration
+	}
+	return 0
 }
 
 type ServerMessage struct {
@@ -738,7 +853,7 @@ type ServerMessage struct {
 
 func (x *ServerMessage) Reset() {
 	*x = ServerMessage{}
-	mi := &file_api_v1_control_proto_msgTypes[10]
+	mi := &file_api_v1_control_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -750,7 +865,7 @@ func (x *ServerMessage) String() string {
 func (*ServerMessage) ProtoMessage() {}
 
 func (x *ServerMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_control_proto_msgTypes[10]
+	mi := &file_api_v1_control_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -763,7 +878,7 @@ func (x *ServerMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServerMessage.ProtoReflect.Descriptor instead.
 func (*ServerMessage) Descriptor() ([]byte, []int) {
-	return file_api_v1_control_proto_rawDescGZIP(), []int{10}
+	return file_api_v1_control_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ServerMessage) GetMessage() isServerMessage_Message {
@@ -847,7 +962,7 @@ type Welcome struct {
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_api_v1_control_proto_msgTypes[11]
+	mi := &file_api_v1_control_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -859,7 +974,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_control_proto_msgTypes[11]
+	mi := &file_api_v1_control_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -872,7 +987,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_api_v1_control_proto_rawDescGZIP(), []int{11}
+	return file_api_v1_control_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Welcome) GetServer() string {
@@ -902,7 +1017,7 @@ type RegistrationsResult struct {
 
 func (x *RegistrationsResult) Reset() {
 	*x = RegistrationsResult{}
-	mi := &file_api_v1_control_proto_msgTypes[12]
+	mi := &file_api_v1_control_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -914,7 +1029,7 @@ func (x *RegistrationsResult) String() string {
 func (*RegistrationsResult) ProtoMessage() {}
 
 func (x *RegistrationsResult) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_control_proto_msgTypes[12]
+	mi := &file_api_v1_control_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -927,7 +1042,7 @@ func (x *RegistrationsResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegistrationsResult.ProtoReflect.Descriptor instead.
 func (*RegistrationsResult) Descriptor() ([]byte, []int) {
-	return file_api_v1_control_proto_rawDescGZIP(), []int{12}
+	return file_api_v1_control_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *RegistrationsResult) GetSequence() uint64 {
@@ -961,7 +1076,7 @@ type RefusedInstance struct {
 
 func (x *RefusedInstance) Reset() {
 	*x = RefusedInstance{}
-	mi := &file_api_v1_control_proto_msgTypes[13]
+	mi := &file_api_v1_control_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -973,7 +1088,7 @@ func (x *RefusedInstance) String() string {
 func (*RefusedInstance) ProtoMessage() {}
 
 func (x *RefusedInstance) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_control_proto_msgTypes[13]
+	mi := &file_api_v1_control_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -986,7 +1101,7 @@ func (x *RefusedInstance) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefusedInstance.ProtoReflect.Descriptor instead.
 func (*RefusedInstance) Descriptor() ([]byte, []int) {
-	return file_api_v1_control_proto_rawDescGZIP(), []int{13}
+	return file_api_v1_control_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *RefusedInstance) GetId() string {
@@ -1015,13 +1130,20 @@ type SliceUpdate struct {
 	RemovedNodes    []string               `protobuf:"bytes,6,rep,name=removed_nodes,json=removedNodes,proto3" json:"removed_nodes,omitempty"` // by name
 	Mesh            *Mesh                  `protobuf:"bytes,7,opt,name=mesh,proto3" json:"mesh,omitempty"`                                     // set when it changed
 	Roots           [][]byte               `protobuf:"bytes,8,rep,name=roots,proto3" json:"roots,omitempty"`                                   // DER; set when they changed
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Set with roots: certificates of an older generation are to be renewed.
+	AuthorityGeneration uint64 `protobuf:"varint,9,opt,name=authority_generation,json=authorityGeneration,proto3" json:"authority_generation,omitempty"`
+	// Services that are in the index only: they have a name and an address (vip),
+	// and the agent has said no interest in more.
+	Index []*ServiceName `protobuf:"bytes,10,rep,name=index,proto3" json:"index,omitempty"`
+	// This update leaves services out unless the agent hosts or wants them.
+	Scoped        bool `protobuf:"varint,11,opt,name=scoped,proto3" json:"scoped,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SliceUpdate) Reset() {
 	*x = SliceUpdate{}
-	mi := &file_api_v1_control_proto_msgTypes[14]
+	mi := &file_api_v1_control_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1033,7 +1155,7 @@ func (x *SliceUpdate) String() string {
 func (*SliceUpdate) ProtoMessage() {}
 
 func (x *SliceUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_control_proto_msgTypes[14]
+	mi := &file_api_v1_control_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1046,7 +1168,7 @@ func (x *SliceUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SliceUpdate.ProtoReflect.Descriptor instead.
 func (*SliceUpdate) Descriptor() ([]byte, []int) {
-	return file_api_v1_control_proto_rawDescGZIP(), []int{14}
+	return file_api_v1_control_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *SliceUpdate) GetVersion() uint64 {
@@ -1105,22 +1227,101 @@ func (x *SliceUpdate) GetRoots() [][]byte {
 	return nil
 }
 
-// ServiceSlice is all that an agent knows of one service.
-type ServiceSlice struct {
+func (x *SliceUpdate) GetAuthorityGeneration() uint64 {
+	if x != nil {
+		return x.AuthorityGeneration
+	}
+	return 0
+}
+
+func (x *SliceUpdate) GetIndex() []*ServiceName {
+	if x != nil {
+		return x.Index
+	}
+	return nil
+}
+
+func (x *SliceUpdate) GetScoped() bool {
+	if x != nil {
+		return x.Scoped
+	}
+	return false
+}
+
+// A ServiceName is all that an agent knows of a service that it does not use.
+type ServiceName struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Vip           uint32                 `protobuf:"varint,2,opt,name=vip,proto3" json:"vip,omitempty"`
-	Config        *Service               `protobuf:"bytes,3,opt,name=config,proto3" json:"config,omitempty"`
-	Routes        []*Resource            `protobuf:"bytes,4,rep,name=routes,proto3" json:"routes,omitempty"`
-	Policies      []*Resource            `protobuf:"bytes,5,rep,name=policies,proto3" json:"policies,omitempty"`
-	Endpoints     []*Endpoint            `protobuf:"bytes,6,rep,name=endpoints,proto3" json:"endpoints,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
+func (x *ServiceName) Reset() {
+	*x = ServiceName{}
+	mi := &file_api_v1_control_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ServiceName) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ServiceName) ProtoMessage() {}
+
+func (x *ServiceName) ProtoReflect() protoreflect.Message {
+	mi := &file_api_v1_control_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ServiceName.ProtoReflect.Descriptor instead.
+func (*ServiceName) Descriptor() ([]byte, []int) {
+	return file_api_v1_control_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *ServiceName) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ServiceName) GetVip() uint32 {
+	if x != nil {
+		return x.Vip
+	}
+	return 0
+}
+
+// ServiceSlice is all that an agent knows of one service.
+type ServiceSlice struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Name      string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Vip       uint32                 `protobuf:"varint,2,opt,name=vip,proto3" json:"vip,omitempty"`
+	Config    *Service               `protobuf:"bytes,3,opt,name=config,proto3" json:"config,omitempty"`
+	Routes    []*Resource            `protobuf:"bytes,4,rep,name=routes,proto3" json:"routes,omitempty"`
+	Policies  []*Resource            `protobuf:"bytes,5,rep,name=policies,proto3" json:"policies,omitempty"`
+	Endpoints []*Endpoint            `protobuf:"bytes,6,rep,name=endpoints,proto3" json:"endpoints,omitempty"`
+	// endpoints are only those that changed since the version that the agent has,
+	// and removed_endpoints the keys of those that are gone. Everything else in
+	// here is whole.
+	Partial          bool           `protobuf:"varint,7,opt,name=partial,proto3" json:"partial,omitempty"`
+	RemovedEndpoints []*EndpointKey `protobuf:"bytes,8,rep,name=removed_endpoints,json=removedEndpoints,proto3" json:"removed_endpoints,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
 func (x *ServiceSlice) Reset() {
 	*x = ServiceSlice{}
-	mi := &file_api_v1_control_proto_msgTypes[15]
+	mi := &file_api_v1_control_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1132,7 +1333,7 @@ func (x *ServiceSlice) String() string {
 func (*ServiceSlice) ProtoMessage() {}
 
 func (x *ServiceSlice) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_control_proto_msgTypes[15]
+	mi := &file_api_v1_control_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1145,7 +1346,7 @@ func (x *ServiceSlice) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServiceSlice.ProtoReflect.Descriptor instead.
 func (*ServiceSlice) Descriptor() ([]byte, []int) {
-	return file_api_v1_control_proto_rawDescGZIP(), []int{15}
+	return file_api_v1_control_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ServiceSlice) GetName() string {
@@ -1190,6 +1391,72 @@ func (x *ServiceSlice) GetEndpoints() []*Endpoint {
 	return nil
 }
 
+func (x *ServiceSlice) GetPartial() bool {
+	if x != nil {
+		return x.Partial
+	}
+	return false
+}
+
+func (x *ServiceSlice) GetRemovedEndpoints() []*EndpointKey {
+	if x != nil {
+		return x.RemovedEndpoints
+	}
+	return nil
+}
+
+type EndpointKey struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	NodeId        string                 `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EndpointKey) Reset() {
+	*x = EndpointKey{}
+	mi := &file_api_v1_control_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EndpointKey) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EndpointKey) ProtoMessage() {}
+
+func (x *EndpointKey) ProtoReflect() protoreflect.Message {
+	mi := &file_api_v1_control_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EndpointKey.ProtoReflect.Descriptor instead.
+func (*EndpointKey) Descriptor() ([]byte, []int) {
+	return file_api_v1_control_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *EndpointKey) GetNodeId() string {
+	if x != nil {
+		return x.NodeId
+	}
+	return ""
+}
+
+func (x *EndpointKey) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
 // An Endpoint is an instance with what a caller needs of its node.
 type Endpoint struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1211,7 +1478,7 @@ type Endpoint struct {
 
 func (x *Endpoint) Reset() {
 	*x = Endpoint{}
-	mi := &file_api_v1_control_proto_msgTypes[16]
+	mi := &file_api_v1_control_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1223,7 +1490,7 @@ func (x *Endpoint) String() string {
 func (*Endpoint) ProtoMessage() {}
 
 func (x *Endpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_control_proto_msgTypes[16]
+	mi := &file_api_v1_control_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1236,7 +1503,7 @@ func (x *Endpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Endpoint.ProtoReflect.Descriptor instead.
 func (*Endpoint) Descriptor() ([]byte, []int) {
-	return file_api_v1_control_proto_rawDescGZIP(), []int{16}
+	return file_api_v1_control_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Endpoint) GetNode() string {
@@ -1333,7 +1600,7 @@ type SignRequest struct {
 
 func (x *SignRequest) Reset() {
 	*x = SignRequest{}
-	mi := &file_api_v1_control_proto_msgTypes[17]
+	mi := &file_api_v1_control_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1345,7 +1612,7 @@ func (x *SignRequest) String() string {
 func (*SignRequest) ProtoMessage() {}
 
 func (x *SignRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_control_proto_msgTypes[17]
+	mi := &file_api_v1_control_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1358,7 +1625,7 @@ func (x *SignRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignRequest.ProtoReflect.Descriptor instead.
 func (*SignRequest) Descriptor() ([]byte, []int) {
-	return file_api_v1_control_proto_rawDescGZIP(), []int{17}
+	return file_api_v1_control_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *SignRequest) GetRequests() []*CertificateRequest {
@@ -1379,7 +1646,7 @@ type CertificateRequest struct {
 
 func (x *CertificateRequest) Reset() {
 	*x = CertificateRequest{}
-	mi := &file_api_v1_control_proto_msgTypes[18]
+	mi := &file_api_v1_control_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1391,7 +1658,7 @@ func (x *CertificateRequest) String() string {
 func (*CertificateRequest) ProtoMessage() {}
 
 func (x *CertificateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_control_proto_msgTypes[18]
+	mi := &file_api_v1_control_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1404,7 +1671,7 @@ func (x *CertificateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CertificateRequest.ProtoReflect.Descriptor instead.
 func (*CertificateRequest) Descriptor() ([]byte, []int) {
-	return file_api_v1_control_proto_rawDescGZIP(), []int{18}
+	return file_api_v1_control_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *CertificateRequest) GetService() string {
@@ -1422,15 +1689,16 @@ func (x *CertificateRequest) GetCsr() []byte {
 }
 
 type SignReply struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Certificates  []*Certificate         `protobuf:"bytes,1,rep,name=certificates,proto3" json:"certificates,omitempty"` // in the order of the requests
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state               protoimpl.MessageState `protogen:"open.v1"`
+	Certificates        []*Certificate         `protobuf:"bytes,1,rep,name=certificates,proto3" json:"certificates,omitempty"`                                           // in the order of the requests
+	AuthorityGeneration uint64                 `protobuf:"varint,2,opt,name=authority_generation,json=authorityGeneration,proto3" json:"authority_generation,omitempty"` // of what signed them
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
 }
 
 func (x *SignReply) Reset() {
 	*x = SignReply{}
-	mi := &file_api_v1_control_proto_msgTypes[19]
+	mi := &file_api_v1_control_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1442,7 +1710,7 @@ func (x *SignReply) String() string {
 func (*SignReply) ProtoMessage() {}
 
 func (x *SignReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_control_proto_msgTypes[19]
+	mi := &file_api_v1_control_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1455,7 +1723,7 @@ func (x *SignReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignReply.ProtoReflect.Descriptor instead.
 func (*SignReply) Descriptor() ([]byte, []int) {
-	return file_api_v1_control_proto_rawDescGZIP(), []int{19}
+	return file_api_v1_control_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *SignReply) GetCertificates() []*Certificate {
@@ -1463,6 +1731,13 @@ func (x *SignReply) GetCertificates() []*Certificate {
 		return x.Certificates
 	}
 	return nil
+}
+
+func (x *SignReply) GetAuthorityGeneration() uint64 {
+	if x != nil {
+		return x.AuthorityGeneration
+	}
+	return 0
 }
 
 type Certificate struct {
@@ -1475,7 +1750,7 @@ type Certificate struct {
 
 func (x *Certificate) Reset() {
 	*x = Certificate{}
-	mi := &file_api_v1_control_proto_msgTypes[20]
+	mi := &file_api_v1_control_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1487,7 +1762,7 @@ func (x *Certificate) String() string {
 func (*Certificate) ProtoMessage() {}
 
 func (x *Certificate) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_control_proto_msgTypes[20]
+	mi := &file_api_v1_control_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1500,7 +1775,7 @@ func (x *Certificate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Certificate.ProtoReflect.Descriptor instead.
 func (*Certificate) Descriptor() ([]byte, []int) {
-	return file_api_v1_control_proto_rawDescGZIP(), []int{20}
+	return file_api_v1_control_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Certificate) GetChain() [][]byte {
@@ -1530,11 +1805,12 @@ const file_api_v1_control_proto_rawDesc = "" +
 	"\finbound_port\x18\x05 \x01(\rR\vinboundPort\x12\x10\n" +
 	"\x03csr\x18\x06 \x01(\fR\x03csr\x12\x18\n" +
 	"\aversion\x18\a \x01(\tR\aversion\x12,\n" +
-	"\x06server\x18\b \x01(\v2\x14.meshd.v1.ServerJoinR\x06server\"M\n" +
+	"\x06server\x18\b \x01(\v2\x14.meshd.v1.ServerJoinR\x06server\"r\n" +
 	"\n" +
 	"ServerJoin\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12%\n" +
-	"\x0egossip_address\x18\x02 \x01(\tR\rgossipAddress\"\xf7\x01\n" +
+	"\x0egossip_address\x18\x02 \x01(\tR\rgossipAddress\x12#\n" +
+	"\rfeature_level\x18\x03 \x01(\rR\ffeatureLevel\"\xf7\x01\n" +
 	"\tJoinReply\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12!\n" +
@@ -1544,35 +1820,44 @@ const file_api_v1_control_proto_rawDesc = "" +
 	"\x05chain\x18\x05 \x03(\fR\x05chain\x12\x14\n" +
 	"\x05roots\x18\x06 \x03(\fR\x05roots\x12\x18\n" +
 	"\aservers\x18\a \x03(\tR\aservers\x12/\n" +
-	"\x06server\x18\b \x01(\v2\x17.meshd.v1.ServerSecretsR\x06server\"z\n" +
+	"\x06server\x18\b \x01(\v2\x17.meshd.v1.ServerSecretsR\x06server\"\xb7\x01\n" +
 	"\rServerSecrets\x12\x1d\n" +
 	"\n" +
 	"gossip_key\x18\x01 \x01(\fR\tgossipKey\x12\x1f\n" +
 	"\vsealing_key\x18\x02 \x01(\fR\n" +
 	"sealingKey\x12)\n" +
-	"\x10gossip_addresses\x18\x03 \x03(\tR\x0fgossipAddresses\"\x8a\x02\n" +
+	"\x10gossip_addresses\x18\x03 \x03(\tR\x0fgossipAddresses\x12\x1f\n" +
+	"\vgossip_keys\x18\x04 \x03(\fR\n" +
+	"gossipKeys\x12\x1a\n" +
+	"\brecovery\x18\x05 \x01(\rR\brecovery\"\xbc\x02\n" +
 	"\fAgentMessage\x12'\n" +
 	"\x05hello\x18\x01 \x01(\v2\x0f.meshd.v1.HelloH\x00R\x05hello\x123\n" +
 	"\theartbeat\x18\x02 \x01(\v2\x13.meshd.v1.HeartbeatH\x00R\theartbeat\x12?\n" +
 	"\rregistrations\x18\x03 \x01(\v2\x17.meshd.v1.RegistrationsH\x00R\rregistrations\x12!\n" +
 	"\x03ack\x18\x04 \x01(\v2\r.meshd.v1.AckH\x00R\x03ack\x12-\n" +
-	"\agoodbye\x18\x05 \x01(\v2\x11.meshd.v1.GoodbyeH\x00R\agoodbyeB\t\n" +
-	"\amessage\"\xa2\x01\n" +
+	"\agoodbye\x18\x05 \x01(\v2\x11.meshd.v1.GoodbyeH\x00R\agoodbye\x120\n" +
+	"\binterest\x18\x06 \x01(\v2\x12.meshd.v1.InterestH\x00R\binterestB\t\n" +
+	"\amessage\"\xf9\x01\n" +
 	"\x05Hello\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x18\n" +
 	"\aaddress\x18\x03 \x01(\tR\aaddress\x12!\n" +
 	"\finbound_port\x18\x04 \x01(\rR\vinboundPort\x12#\n" +
-	"\rslice_version\x18\x05 \x01(\x04R\fsliceVersion\"\v\n" +
+	"\rslice_version\x18\x05 \x01(\x04R\fsliceVersion\x12.\n" +
+	"\binterest\x18\x06 \x01(\v2\x12.meshd.v1.InterestR\binterest\x12%\n" +
+	"\x0epartial_slices\x18\a \x01(\bR\rpartialSlices\"&\n" +
+	"\bInterest\x12\x1a\n" +
+	"\bservices\x18\x01 \x03(\tR\bservices\"\v\n" +
 	"\tHeartbeat\"\t\n" +
 	"\aGoodbye\"]\n" +
 	"\rRegistrations\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x120\n" +
-	"\tinstances\x18\x02 \x03(\v2\x12.meshd.v1.InstanceR\tinstances\";\n" +
+	"\tinstances\x18\x02 \x03(\v2\x12.meshd.v1.InstanceR\tinstances\"n\n" +
 	"\x03Ack\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x12\x1a\n" +
-	"\bproblems\x18\x02 \x03(\tR\bproblems\"\xf4\x01\n" +
+	"\bproblems\x18\x02 \x03(\tR\bproblems\x121\n" +
+	"\x14authority_generation\x18\x03 \x01(\x04R\x13authorityGeneration\"\xf4\x01\n" +
 	"\rServerMessage\x12-\n" +
 	"\awelcome\x18\x01 \x01(\v2\x11.meshd.v1.WelcomeH\x00R\awelcome\x12-\n" +
 	"\x05slice\x18\x02 \x01(\v2\x15.meshd.v1.SliceUpdateH\x00R\x05slice\x12E\n" +
@@ -1588,7 +1873,7 @@ const file_api_v1_control_proto_rawDesc = "" +
 	"\arefused\x18\x03 \x03(\v2\x19.meshd.v1.RefusedInstanceR\arefused\"9\n" +
 	"\x0fRefusedInstance\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reason\"\xa7\x02\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"\x9f\x03\n" +
 	"\vSliceUpdate\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x12\x1a\n" +
 	"\bsnapshot\x18\x02 \x01(\bR\bsnapshot\x122\n" +
@@ -1597,14 +1882,26 @@ const file_api_v1_control_proto_rawDesc = "" +
 	"\x05nodes\x18\x05 \x03(\v2\x0e.meshd.v1.NodeR\x05nodes\x12#\n" +
 	"\rremoved_nodes\x18\x06 \x03(\tR\fremovedNodes\x12\"\n" +
 	"\x04mesh\x18\a \x01(\v2\x0e.meshd.v1.MeshR\x04mesh\x12\x14\n" +
-	"\x05roots\x18\b \x03(\fR\x05roots\"\xed\x01\n" +
+	"\x05roots\x18\b \x03(\fR\x05roots\x121\n" +
+	"\x14authority_generation\x18\t \x01(\x04R\x13authorityGeneration\x12+\n" +
+	"\x05index\x18\n" +
+	" \x03(\v2\x15.meshd.v1.ServiceNameR\x05index\x12\x16\n" +
+	"\x06scoped\x18\v \x01(\bR\x06scoped\"3\n" +
+	"\vServiceName\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
+	"\x03vip\x18\x02 \x01(\rR\x03vip\"\xcb\x02\n" +
 	"\fServiceSlice\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03vip\x18\x02 \x01(\rR\x03vip\x12)\n" +
 	"\x06config\x18\x03 \x01(\v2\x11.meshd.v1.ServiceR\x06config\x12*\n" +
 	"\x06routes\x18\x04 \x03(\v2\x12.meshd.v1.ResourceR\x06routes\x12.\n" +
 	"\bpolicies\x18\x05 \x03(\v2\x12.meshd.v1.ResourceR\bpolicies\x120\n" +
-	"\tendpoints\x18\x06 \x03(\v2\x12.meshd.v1.EndpointR\tendpoints\"\xbd\x03\n" +
+	"\tendpoints\x18\x06 \x03(\v2\x12.meshd.v1.EndpointR\tendpoints\x12\x18\n" +
+	"\apartial\x18\a \x01(\bR\apartial\x12B\n" +
+	"\x11removed_endpoints\x18\b \x03(\v2\x15.meshd.v1.EndpointKeyR\x10removedEndpoints\"6\n" +
+	"\vEndpointKey\x12\x17\n" +
+	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\"\xbd\x03\n" +
 	"\bEndpoint\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x17\n" +
 	"\anode_id\x18\x02 \x01(\tR\x06nodeId\x12\x0e\n" +
@@ -1627,9 +1924,10 @@ const file_api_v1_control_proto_rawDesc = "" +
 	"\brequests\x18\x01 \x03(\v2\x1c.meshd.v1.CertificateRequestR\brequests\"@\n" +
 	"\x12CertificateRequest\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x12\x10\n" +
-	"\x03csr\x18\x02 \x01(\fR\x03csr\"F\n" +
+	"\x03csr\x18\x02 \x01(\fR\x03csr\"y\n" +
 	"\tSignReply\x129\n" +
-	"\fcertificates\x18\x01 \x03(\v2\x15.meshd.v1.CertificateR\fcertificates\"9\n" +
+	"\fcertificates\x18\x01 \x03(\v2\x15.meshd.v1.CertificateR\fcertificates\x121\n" +
+	"\x14authority_generation\x18\x02 \x01(\x04R\x13authorityGeneration\"9\n" +
 	"\vCertificate\x12\x14\n" +
 	"\x05chain\x18\x01 \x03(\fR\x05chain\x12\x14\n" +
 	"\x05error\x18\x02 \x01(\tR\x05error2<\n" +
@@ -1651,7 +1949,7 @@ func file_api_v1_control_proto_rawDescGZIP() []byte {
 	return file_api_v1_control_proto_rawDescData
 }
 
-var file_api_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_api_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_api_v1_control_proto_goTypes = []any{
 	(*JoinRequest)(nil),         // 0: meshd.v1.JoinRequest
 	(*ServerJoin)(nil),          // 1: meshd.v1.ServerJoin
@@ -1659,69 +1957,76 @@ var file_api_v1_control_proto_goTypes = []any{
 	(*ServerSecrets)(nil),       // 3: meshd.v1.ServerSecrets
 	(*AgentMessage)(nil),        // 4: meshd.v1.AgentMessage
 	(*Hello)(nil),               // 5: meshd.v1.Hello
-	(*Heartbeat)(nil),           // 6: meshd.v1.Heartbeat
-	(*Goodbye)(nil),             // 7: meshd.v1.Goodbye
-	(*Registrations)(nil),       // 8: meshd.v1.Registrations
-	(*Ack)(nil),                 // 9: meshd.v1.Ack
-	(*ServerMessage)(nil),       // 10: meshd.v1.ServerMessage
-	(*Welcome)(nil),             // 11: meshd.v1.Welcome
-	(*RegistrationsResult)(nil), // 12: meshd.v1.RegistrationsResult
-	(*RefusedInstance)(nil),     // 13: meshd.v1.RefusedInstance
-	(*SliceUpdate)(nil),         // 14: meshd.v1.SliceUpdate
-	(*ServiceSlice)(nil),        // 15: meshd.v1.ServiceSlice
-	(*Endpoint)(nil),            // 16: meshd.v1.Endpoint
-	(*SignRequest)(nil),         // 17: meshd.v1.SignRequest
-	(*CertificateRequest)(nil),  // 18: meshd.v1.CertificateRequest
-	(*SignReply)(nil),           // 19: meshd.v1.SignReply
-	(*Certificate)(nil),         // 20: meshd.v1.Certificate
-	nil,                         // 21: meshd.v1.Endpoint.MetaEntry
-	(*Instance)(nil),            // 22: meshd.v1.Instance
-	(*Node)(nil),                // 23: meshd.v1.Node
-	(*Mesh)(nil),                // 24: meshd.v1.Mesh
-	(*Service)(nil),             // 25: meshd.v1.Service
-	(*Resource)(nil),            // 26: meshd.v1.Resource
-	(Protocol)(0),               // 27: meshd.v1.Protocol
-	(Health)(0),                 // 28: meshd.v1.Health
-	(NodeState)(0),              // 29: meshd.v1.NodeState
+	(*Interest)(nil),            // 6: meshd.v1.Interest
+	(*Heartbeat)(nil),           // 7: meshd.v1.Heartbeat
+	(*Goodbye)(nil),             // 8: meshd.v1.Goodbye
+	(*Registrations)(nil),       // 9: meshd.v1.Registrations
+	(*Ack)(nil),                 // 10: meshd.v1.Ack
+	(*ServerMessage)(nil),       // 11: meshd.v1.ServerMessage
+	(*Welcome)(nil),             // 12: meshd.v1.Welcome
+	(*RegistrationsResult)(nil), // 13: meshd.v1.RegistrationsResult
+	(*RefusedInstance)(nil),     // 14: meshd.v1.RefusedInstance
+	(*SliceUpdate)(nil),         // 15: meshd.v1.SliceUpdate
+	(*ServiceName)(nil),         // 16: meshd.v1.ServiceName
+	(*ServiceSlice)(nil),        // 17: meshd.v1.ServiceSlice
+	(*EndpointKey)(nil),         // 18: meshd.v1.EndpointKey
+	(*Endpoint)(nil),            // 19: meshd.v1.Endpoint
+	(*SignRequest)(nil),         // 20: meshd.v1.SignRequest
+	(*CertificateRequest)(nil),  // 21: meshd.v1.CertificateRequest
+	(*SignReply)(nil),           // 22: meshd.v1.SignReply
+	(*Certificate)(nil),         // 23: meshd.v1.Certificate
+	nil,                         // 24: meshd.v1.Endpoint.MetaEntry
+	(*Instance)(nil),            // 25: meshd.v1.Instance
+	(*Node)(nil),                // 26: meshd.v1.Node
+	(*Mesh)(nil),                // 27: meshd.v1.Mesh
+	(*Service)(nil),             // 28: meshd.v1.Service
+	(*Resource)(nil),            // 29: meshd.v1.Resource
+	(Protocol)(0),               // 30: meshd.v1.Protocol
+	(Health)(0),                 // 31: meshd.v1.Health
+	(NodeState)(0),              // 32: meshd.v1.NodeState
 }
 var file_api_v1_control_proto_depIdxs = []int32{
 	1,  // 0: meshd.v1.JoinRequest.server:type_name -> meshd.v1.ServerJoin
 	3,  // 1: meshd.v1.JoinReply.server:type_name -> meshd.v1.ServerSecrets
 	5,  // 2: meshd.v1.AgentMessage.hello:type_name -> meshd.v1.Hello
-	6,  // 3: meshd.v1.AgentMessage.heartbeat:type_name -> meshd.v1.Heartbeat
-	8,  // 4: meshd.v1.AgentMessage.registrations:type_name -> meshd.v1.Registrations
-	9,  // 5: meshd.v1.AgentMessage.ack:type_name -> meshd.v1.Ack
-	7,  // 6: meshd.v1.AgentMessage.goodbye:type_name -> meshd.v1.Goodbye
-	22, // 7: meshd.v1.Registrations.instances:type_name -> meshd.v1.Instance
-	11, // 8: meshd.v1.ServerMessage.welcome:type_name -> meshd.v1.Welcome
-	14, // 9: meshd.v1.ServerMessage.slice:type_name -> meshd.v1.SliceUpdate
-	12, // 10: meshd.v1.ServerMessage.registrations:type_name -> meshd.v1.RegistrationsResult
-	6,  // 11: meshd.v1.ServerMessage.heartbeat:type_name -> meshd.v1.Heartbeat
-	13, // 12: meshd.v1.RegistrationsResult.refused:type_name -> meshd.v1.RefusedInstance
-	15, // 13: meshd.v1.SliceUpdate.services:type_name -> meshd.v1.ServiceSlice
-	23, // 14: meshd.v1.SliceUpdate.nodes:type_name -> meshd.v1.Node
-	24, // 15: meshd.v1.SliceUpdate.mesh:type_name -> meshd.v1.Mesh
-	25, // 16: meshd.v1.ServiceSlice.config:type_name -> meshd.v1.Service
-	26, // 17: meshd.v1.ServiceSlice.routes:type_name -> meshd.v1.Resource
-	26, // 18: meshd.v1.ServiceSlice.policies:type_name -> meshd.v1.Resource
-	16, // 19: meshd.v1.ServiceSlice.endpoints:type_name -> meshd.v1.Endpoint
-	27, // 20: meshd.v1.Endpoint.protocol:type_name -> meshd.v1.Protocol
-	21, // 21: meshd.v1.Endpoint.meta:type_name -> meshd.v1.Endpoint.MetaEntry
-	28, // 22: meshd.v1.Endpoint.health:type_name -> meshd.v1.Health
-	29, // 23: meshd.v1.Endpoint.node_state:type_name -> meshd.v1.NodeState
-	18, // 24: meshd.v1.SignRequest.requests:type_name -> meshd.v1.CertificateRequest
-	20, // 25: meshd.v1.SignReply.certificates:type_name -> meshd.v1.Certificate
-	0,  // 26: meshd.v1.Enroll.Join:input_type -> meshd.v1.JoinRequest
-	4,  // 27: meshd.v1.Control.Connect:input_type -> meshd.v1.AgentMessage
-	17, // 28: meshd.v1.Control.Sign:input_type -> meshd.v1.SignRequest
-	2,  // 29: meshd.v1.Enroll.Join:output_type -> meshd.v1.JoinReply
-	10, // 30: meshd.v1.Control.Connect:output_type -> meshd.v1.ServerMessage
-	19, // 31: meshd.v1.Control.Sign:output_type -> meshd.v1.SignReply
-	29, // [29:32] is the sub-list for method output_type
-	26, // [26:29] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	7,  // 3: meshd.v1.AgentMessage.heartbeat:type_name -> meshd.v1.Heartbeat
+	9,  // 4: meshd.v1.AgentMessage.registrations:type_name -> meshd.v1.Registrations
+	10, // 5: meshd.v1.AgentMessage.ack:type_name -> meshd.v1.Ack
+	8,  // 6: meshd.v1.AgentMessage.goodbye:type_name -> meshd.v1.Goodbye
+	6,  // 7: meshd.v1.AgentMessage.interest:type_name -> meshd.v1.Interest
+	6,  // 8: meshd.v1.Hello.interest:type_name -> meshd.v1.Interest
+	25, // 9: meshd.v1.Registrations.instances:type_name -> meshd.v1.Instance
+	12, // 10: meshd.v1.ServerMessage.welcome:type_name -> meshd.v1.Welcome
+	15, // 11: meshd.v1.ServerMessage.slice:type_name -> meshd.v1.SliceUpdate
+	13, // 12: meshd.v1.ServerMessage.registrations:type_name -> meshd.v1.RegistrationsResult
+	7,  // 13: meshd.v1.ServerMessage.heartbeat:type_name -> meshd.v1.Heartbeat
+	14, // 14: meshd.v1.RegistrationsResult.refused:type_name -> meshd.v1.RefusedInstance
+	17, // 15: meshd.v1.SliceUpdate.services:type_name -> meshd.v1.ServiceSlice
+	26, // 16: meshd.v1.SliceUpdate.nodes:type_name -> meshd.v1.Node
+	27, // 17: meshd.v1.SliceUpdate.mesh:type_name -> meshd.v1.Mesh
+	16, // 18: meshd.v1.SliceUpdate.index:type_name -> meshd.v1.ServiceName
+	28, // 19: meshd.v1.ServiceSlice.config:type_name -> meshd.v1.Service
+	29, // 20: meshd.v1.ServiceSlice.routes:type_name -> meshd.v1.Resource
+	29, // 21: meshd.v1.ServiceSlice.policies:type_name -> meshd.v1.Resource
+	19, // 22: meshd.v1.ServiceSlice.endpoints:type_name -> meshd.v1.Endpoint
+	18, // 23: meshd.v1.ServiceSlice.removed_endpoints:type_name -> meshd.v1.EndpointKey
+	30, // 24: meshd.v1.Endpoint.protocol:type_name -> meshd.v1.Protocol
+	24, // 25: meshd.v1.Endpoint.meta:type_name -> meshd.v1.Endpoint.MetaEntry
+	31, // 26: meshd.v1.Endpoint.health:type_name -> meshd.v1.Health
+	32, // 27: meshd.v1.Endpoint.node_state:type_name -> meshd.v1.NodeState
+	21, // 28: meshd.v1.SignRequest.requests:type_name -> meshd.v1.CertificateRequest
+	23, // 29: meshd.v1.SignReply.certificates:type_name -> meshd.v1.Certificate
+	0,  // 30: meshd.v1.Enroll.Join:input_type -> meshd.v1.JoinRequest
+	4,  // 31: meshd.v1.Control.Connect:input_type -> meshd.v1.AgentMessage
+	20, // 32: meshd.v1.Control.Sign:input_type -> meshd.v1.SignRequest
+	2,  // 33: meshd.v1.Enroll.Join:output_type -> meshd.v1.JoinReply
+	11, // 34: meshd.v1.Control.Connect:output_type -> meshd.v1.ServerMessage
+	22, // 35: meshd.v1.Control.Sign:output_type -> meshd.v1.SignReply
+	33, // [33:36] is the sub-list for method output_type
+	30, // [30:33] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_api_v1_control_proto_init() }
@@ -1737,8 +2042,9 @@ func file_api_v1_control_proto_init() {
 		(*AgentMessage_Registrations)(nil),
 		(*AgentMessage_Ack)(nil),
 		(*AgentMessage_Goodbye)(nil),
+		(*AgentMessage_Interest)(nil),
 	}
-	file_api_v1_control_proto_msgTypes[10].OneofWrappers = []any{
+	file_api_v1_control_proto_msgTypes[11].OneofWrappers = []any{
 		(*ServerMessage_Welcome)(nil),
 		(*ServerMessage_Slice)(nil),
 		(*ServerMessage_Registrations)(nil),
@@ -1750,7 +2056,7 @@ func file_api_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_v1_control_proto_rawDesc), len(file_api_v1_control_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   22,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -1230,6 +1230,7 @@ type Mesh struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Policy        *MeshPolicy            `protobuf:"bytes,1,opt,name=policy,proto3" json:"policy,omitempty"`
 	Certificates  *MeshCertificates      `protobuf:"bytes,2,opt,name=certificates,proto3" json:"certificates,omitempty"`
+	Hosts         *MeshHosts             `protobuf:"bytes,3,opt,name=hosts,proto3" json:"hosts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1278,6 +1279,71 @@ func (x *Mesh) GetCertificates() *MeshCertificates {
 	return nil
 }
 
+func (x *Mesh) GetHosts() *MeshHosts {
+	if x != nil {
+		return x.Hosts
+	}
+	return nil
+}
+
+// MeshHosts says how the control plane keeps hosts.
+type MeshHosts struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How long a host that is lost or has left stays in the catalogue. 72 h by
+	// default; zero keeps it for good.
+	ForgetAfter *durationpb.Duration `protobuf:"bytes,1,opt,name=forget_after,json=forgetAfter,proto3" json:"forget_after,omitempty"`
+	// Up to how many services every agent gets all of them; beyond, each agent
+	// gets names and addresses of all and the rest of those that it uses. 1,000
+	// by default.
+	WholeCatalogue *uint32 `protobuf:"varint,2,opt,name=whole_catalogue,json=wholeCatalogue,proto3,oneof" json:"whole_catalogue,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *MeshHosts) Reset() {
+	*x = MeshHosts{}
+	mi := &file_api_v1_resources_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MeshHosts) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MeshHosts) ProtoMessage() {}
+
+func (x *MeshHosts) ProtoReflect() protoreflect.Message {
+	mi := &file_api_v1_resources_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MeshHosts.ProtoReflect.Descriptor instead.
+func (*MeshHosts) Descriptor() ([]byte, []int) {
+	return file_api_v1_resources_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *MeshHosts) GetForgetAfter() *durationpb.Duration {
+	if x != nil {
+		return x.ForgetAfter
+	}
+	return nil
+}
+
+func (x *MeshHosts) GetWholeCatalogue() uint32 {
+	if x != nil && x.WholeCatalogue != nil {
+		return *x.WholeCatalogue
+	}
+	return 0
+}
+
 // MeshPolicy decides calls to services that have no policy of their own.
 type MeshPolicy struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1289,7 +1355,7 @@ type MeshPolicy struct {
 
 func (x *MeshPolicy) Reset() {
 	*x = MeshPolicy{}
-	mi := &file_api_v1_resources_proto_msgTypes[16]
+	mi := &file_api_v1_resources_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1301,7 +1367,7 @@ func (x *MeshPolicy) String() string {
 func (*MeshPolicy) ProtoMessage() {}
 
 func (x *MeshPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_resources_proto_msgTypes[16]
+	mi := &file_api_v1_resources_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1314,7 +1380,7 @@ func (x *MeshPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MeshPolicy.ProtoReflect.Descriptor instead.
 func (*MeshPolicy) Descriptor() ([]byte, []int) {
-	return file_api_v1_resources_proto_rawDescGZIP(), []int{16}
+	return file_api_v1_resources_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *MeshPolicy) GetDefault() PolicyAction {
@@ -1340,7 +1406,7 @@ type MeshCertificates struct {
 
 func (x *MeshCertificates) Reset() {
 	*x = MeshCertificates{}
-	mi := &file_api_v1_resources_proto_msgTypes[17]
+	mi := &file_api_v1_resources_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1352,7 +1418,7 @@ func (x *MeshCertificates) String() string {
 func (*MeshCertificates) ProtoMessage() {}
 
 func (x *MeshCertificates) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_resources_proto_msgTypes[17]
+	mi := &file_api_v1_resources_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1365,7 +1431,7 @@ func (x *MeshCertificates) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MeshCertificates.ProtoReflect.Descriptor instead.
 func (*MeshCertificates) Descriptor() ([]byte, []int) {
-	return file_api_v1_resources_proto_rawDescGZIP(), []int{17}
+	return file_api_v1_resources_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *MeshCertificates) GetTtl() *durationpb.Duration {
@@ -1467,10 +1533,15 @@ const file_api_v1_resources_proto_rawDesc = "" +
 	"\x04from\x18\x02 \x03(\tR\x04from\x12.\n" +
 	"\x06action\x18\x03 \x01(\x0e2\x16.meshd.v1.PolicyActionR\x06action\x12\x18\n" +
 	"\amethods\x18\x04 \x03(\tR\amethods\x12\x14\n" +
-	"\x05paths\x18\x05 \x03(\tR\x05paths\"t\n" +
+	"\x05paths\x18\x05 \x03(\tR\x05paths\"\x9f\x01\n" +
 	"\x04Mesh\x12,\n" +
 	"\x06policy\x18\x01 \x01(\v2\x14.meshd.v1.MeshPolicyR\x06policy\x12>\n" +
-	"\fcertificates\x18\x02 \x01(\v2\x1a.meshd.v1.MeshCertificatesR\fcertificates\"h\n" +
+	"\fcertificates\x18\x02 \x01(\v2\x1a.meshd.v1.MeshCertificatesR\fcertificates\x12)\n" +
+	"\x05hosts\x18\x03 \x01(\v2\x13.meshd.v1.MeshHostsR\x05hosts\"\x8b\x01\n" +
+	"\tMeshHosts\x12<\n" +
+	"\fforget_after\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\vforgetAfter\x12,\n" +
+	"\x0fwhole_catalogue\x18\x02 \x01(\rH\x00R\x0ewholeCatalogue\x88\x01\x01B\x12\n" +
+	"\x10_whole_catalogue\"h\n" +
 	"\n" +
 	"MeshPolicy\x120\n" +
 	"\adefault\x18\x01 \x01(\x0e2\x16.meshd.v1.PolicyActionR\adefault\x12(\n" +
@@ -1504,7 +1575,7 @@ func file_api_v1_resources_proto_rawDescGZIP() []byte {
 }
 
 var file_api_v1_resources_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_api_v1_resources_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_api_v1_resources_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_api_v1_resources_proto_goTypes = []any{
 	(Protocol)(0),               // 0: meshd.v1.Protocol
 	(PolicyMode)(0),             // 1: meshd.v1.PolicyMode
@@ -1525,12 +1596,13 @@ var file_api_v1_resources_proto_goTypes = []any{
 	(*Policy)(nil),              // 16: meshd.v1.Policy
 	(*PolicyRule)(nil),          // 17: meshd.v1.PolicyRule
 	(*Mesh)(nil),                // 18: meshd.v1.Mesh
-	(*MeshPolicy)(nil),          // 19: meshd.v1.MeshPolicy
-	(*MeshCertificates)(nil),    // 20: meshd.v1.MeshCertificates
-	nil,                         // 21: meshd.v1.Service.SubsetsEntry
-	nil,                         // 22: meshd.v1.Subset.MatchEntry
-	nil,                         // 23: meshd.v1.RouteMatch.HeadersEntry
-	(*durationpb.Duration)(nil), // 24: google.protobuf.Duration
+	(*MeshHosts)(nil),           // 19: meshd.v1.MeshHosts
+	(*MeshPolicy)(nil),          // 20: meshd.v1.MeshPolicy
+	(*MeshCertificates)(nil),    // 21: meshd.v1.MeshCertificates
+	nil,                         // 22: meshd.v1.Service.SubsetsEntry
+	nil,                         // 23: meshd.v1.Subset.MatchEntry
+	nil,                         // 24: meshd.v1.RouteMatch.HeadersEntry
+	(*durationpb.Duration)(nil), // 25: google.protobuf.Duration
 }
 var file_api_v1_resources_proto_depIdxs = []int32{
 	4,  // 0: meshd.v1.Resource.service:type_name -> meshd.v1.Service
@@ -1542,37 +1614,39 @@ var file_api_v1_resources_proto_depIdxs = []int32{
 	6,  // 6: meshd.v1.Service.retry:type_name -> meshd.v1.Retry
 	8,  // 7: meshd.v1.Service.balance:type_name -> meshd.v1.Balance
 	9,  // 8: meshd.v1.Service.breaker:type_name -> meshd.v1.Breaker
-	21, // 9: meshd.v1.Service.subsets:type_name -> meshd.v1.Service.SubsetsEntry
-	24, // 10: meshd.v1.Timeouts.request:type_name -> google.protobuf.Duration
-	24, // 11: meshd.v1.Timeouts.connect:type_name -> google.protobuf.Duration
-	24, // 12: meshd.v1.Timeouts.response:type_name -> google.protobuf.Duration
-	24, // 13: meshd.v1.Timeouts.idle:type_name -> google.protobuf.Duration
-	24, // 14: meshd.v1.Retry.per_try:type_name -> google.protobuf.Duration
+	22, // 9: meshd.v1.Service.subsets:type_name -> meshd.v1.Service.SubsetsEntry
+	25, // 10: meshd.v1.Timeouts.request:type_name -> google.protobuf.Duration
+	25, // 11: meshd.v1.Timeouts.connect:type_name -> google.protobuf.Duration
+	25, // 12: meshd.v1.Timeouts.response:type_name -> google.protobuf.Duration
+	25, // 13: meshd.v1.Timeouts.idle:type_name -> google.protobuf.Duration
+	25, // 14: meshd.v1.Retry.per_try:type_name -> google.protobuf.Duration
 	7,  // 15: meshd.v1.Retry.budget:type_name -> meshd.v1.RetryBudget
-	24, // 16: meshd.v1.Breaker.window:type_name -> google.protobuf.Duration
-	22, // 17: meshd.v1.Subset.match:type_name -> meshd.v1.Subset.MatchEntry
+	25, // 16: meshd.v1.Breaker.window:type_name -> google.protobuf.Duration
+	23, // 17: meshd.v1.Subset.match:type_name -> meshd.v1.Subset.MatchEntry
 	12, // 18: meshd.v1.Route.rules:type_name -> meshd.v1.RouteRule
 	13, // 19: meshd.v1.RouteRule.match:type_name -> meshd.v1.RouteMatch
 	15, // 20: meshd.v1.RouteRule.split:type_name -> meshd.v1.Split
 	5,  // 21: meshd.v1.RouteRule.timeout:type_name -> meshd.v1.Timeouts
 	6,  // 22: meshd.v1.RouteRule.retry:type_name -> meshd.v1.Retry
 	14, // 23: meshd.v1.RouteMatch.path:type_name -> meshd.v1.PathMatch
-	23, // 24: meshd.v1.RouteMatch.headers:type_name -> meshd.v1.RouteMatch.HeadersEntry
+	24, // 24: meshd.v1.RouteMatch.headers:type_name -> meshd.v1.RouteMatch.HeadersEntry
 	1,  // 25: meshd.v1.Policy.mode:type_name -> meshd.v1.PolicyMode
 	2,  // 26: meshd.v1.Policy.default:type_name -> meshd.v1.PolicyAction
 	17, // 27: meshd.v1.Policy.rules:type_name -> meshd.v1.PolicyRule
 	2,  // 28: meshd.v1.PolicyRule.action:type_name -> meshd.v1.PolicyAction
-	19, // 29: meshd.v1.Mesh.policy:type_name -> meshd.v1.MeshPolicy
-	20, // 30: meshd.v1.Mesh.certificates:type_name -> meshd.v1.MeshCertificates
-	2,  // 31: meshd.v1.MeshPolicy.default:type_name -> meshd.v1.PolicyAction
-	1,  // 32: meshd.v1.MeshPolicy.mode:type_name -> meshd.v1.PolicyMode
-	24, // 33: meshd.v1.MeshCertificates.ttl:type_name -> google.protobuf.Duration
-	10, // 34: meshd.v1.Service.SubsetsEntry.value:type_name -> meshd.v1.Subset
-	35, // [35:35] is the sub-list for method output_type
-	35, // [35:35] is the sub-list for method input_type
-	35, // [35:35] is the sub-list for extension type_name
-	35, // [35:35] is the sub-list for extension extendee
-	0,  // [0:35] is the sub-list for field type_name
+	20, // 29: meshd.v1.Mesh.policy:type_name -> meshd.v1.MeshPolicy
+	21, // 30: meshd.v1.Mesh.certificates:type_name -> meshd.v1.MeshCertificates
+	19, // 31: meshd.v1.Mesh.hosts:type_name -> meshd.v1.MeshHosts
+	25, // 32: meshd.v1.MeshHosts.forget_after:type_name -> google.protobuf.Duration
+	2,  // 33: meshd.v1.MeshPolicy.default:type_name -> meshd.v1.PolicyAction
+	1,  // 34: meshd.v1.MeshPolicy.mode:type_name -> meshd.v1.PolicyMode
+	25, // 35: meshd.v1.MeshCertificates.ttl:type_name -> google.protobuf.Duration
+	10, // 36: meshd.v1.Service.SubsetsEntry.value:type_name -> meshd.v1.Subset
+	37, // [37:37] is the sub-list for method output_type
+	37, // [37:37] is the sub-list for method input_type
+	37, // [37:37] is the sub-list for extension type_name
+	37, // [37:37] is the sub-list for extension extendee
+	0,  // [0:37] is the sub-list for field type_name
 }
 
 func init() { file_api_v1_resources_proto_init() }
@@ -1594,13 +1668,14 @@ func file_api_v1_resources_proto_init() {
 		(*PathMatch_Prefix)(nil),
 	}
 	file_api_v1_resources_proto_msgTypes[12].OneofWrappers = []any{}
+	file_api_v1_resources_proto_msgTypes[16].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_v1_resources_proto_rawDesc), len(file_api_v1_resources_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   21,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -34,6 +34,7 @@ const (
 	Refusal_REFUSAL_STALE_LEASE     Refusal = 6
 	Refusal_REFUSAL_NOT_INITIALIZED Refusal = 7
 	Refusal_REFUSAL_UNKNOWN_ENTRY   Refusal = 8 // written by a newer version
+	Refusal_REFUSAL_FEATURE_LEVEL   Refusal = 9 // some server does not know what it needs
 )
 
 // Enum value maps for Refusal.
@@ -48,6 +49,7 @@ var (
 		6: "REFUSAL_STALE_LEASE",
 		7: "REFUSAL_NOT_INITIALIZED",
 		8: "REFUSAL_UNKNOWN_ENTRY",
+		9: "REFUSAL_FEATURE_LEVEL",
 	}
 	Refusal_value = map[string]int32{
 		"REFUSAL_NONE":            0,
@@ -59,6 +61,7 @@ var (
 		"REFUSAL_STALE_LEASE":     6,
 		"REFUSAL_NOT_INITIALIZED": 7,
 		"REFUSAL_UNKNOWN_ENTRY":   8,
+		"REFUSAL_FEATURE_LEVEL":   9,
 	}
 )
 
@@ -95,6 +98,7 @@ type InitCluster struct {
 	Cluster       *v1.Cluster            `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"`
 	Authority     *v1.Authority          `protobuf:"bytes,2,opt,name=authority,proto3" json:"authority,omitempty"`
 	Server        *v1.Server             `protobuf:"bytes,3,opt,name=server,proto3" json:"server,omitempty"`
+	GossipKeys    *v1.GossipKeys         `protobuf:"bytes,4,opt,name=gossip_keys,json=gossipKeys,proto3" json:"gossip_keys,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -146,6 +150,13 @@ func (x *InitCluster) GetAuthority() *v1.Authority {
 func (x *InitCluster) GetServer() *v1.Server {
 	if x != nil {
 		return x.Server
+	}
+	return nil
+}
+
+func (x *InitCluster) GetGossipKeys() *v1.GossipKeys {
+	if x != nil {
+		return x.GossipKeys
 	}
 	return nil
 }
@@ -326,6 +337,7 @@ type TakeLease struct {
 	Address       string                 `protobuf:"bytes,4,opt,name=address,proto3" json:"address,omitempty"`
 	InboundPort   uint32                 `protobuf:"varint,5,opt,name=inbound_port,json=inboundPort,proto3" json:"inbound_port,omitempty"`
 	Version       string                 `protobuf:"bytes,6,opt,name=version,proto3" json:"version,omitempty"`
+	TimeUnix      int64                  `protobuf:"varint,7,opt,name=time_unix,json=timeUnix,proto3" json:"time_unix,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -402,12 +414,20 @@ func (x *TakeLease) GetVersion() string {
 	return ""
 }
 
+func (x *TakeLease) GetTimeUnix() int64 {
+	if x != nil {
+		return x.TimeUnix
+	}
+	return 0
+}
+
 // The lease of that epoch ended; ignored if a newer one was taken.
 type EndLease struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	NodeId        string                 `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
 	Epoch         uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	State         v1.NodeState           `protobuf:"varint,3,opt,name=state,proto3,enum=meshd.v1.NodeState" json:"state,omitempty"` // LOST or LEFT
+	TimeUnix      int64                  `protobuf:"varint,4,opt,name=time_unix,json=timeUnix,proto3" json:"time_unix,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -461,6 +481,13 @@ func (x *EndLease) GetState() v1.NodeState {
 		return x.State
 	}
 	return v1.NodeState(0)
+}
+
+func (x *EndLease) GetTimeUnix() int64 {
+	if x != nil {
+		return x.TimeUnix
+	}
+	return 0
 }
 
 // Removes a host and its instances.
@@ -633,9 +660,11 @@ func (x *SetResources) GetRemove() []*ResourceKey {
 }
 
 type ResourceKey struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
-	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Kind  string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	Name  string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// What must be there to be removed; 0 is not checked.
+	Version       uint64 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -682,6 +711,13 @@ func (x *ResourceKey) GetName() string {
 		return x.Name
 	}
 	return ""
+}
+
+func (x *ResourceKey) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
 }
 
 type PutToken struct {
@@ -816,6 +852,485 @@ func (x *PutAuthority) GetAuthority() *v1.Authority {
 	return nil
 }
 
+// Applies another entry and records who wanted it; both or neither.
+type Audited struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Record        *v1.AuditRecord        `protobuf:"bytes,1,opt,name=record,proto3" json:"record,omitempty"` // without index and refusal
+	Entry         []byte                 `protobuf:"bytes,2,opt,name=entry,proto3" json:"entry,omitempty"`   // an encoded entry, not an Audited itself
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Audited) Reset() {
+	*x = Audited{}
+	mi := &file_store_command_command_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Audited) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Audited) ProtoMessage() {}
+
+func (x *Audited) ProtoReflect() protoreflect.Message {
+	mi := &file_store_command_command_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Audited.ProtoReflect.Descriptor instead.
+func (*Audited) Descriptor() ([]byte, []int) {
+	return file_store_command_command_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *Audited) GetRecord() *v1.AuditRecord {
+	if x != nil {
+		return x.Record
+	}
+	return nil
+}
+
+func (x *Audited) GetEntry() []byte {
+	if x != nil {
+		return x.Entry
+	}
+	return nil
+}
+
+// Corrects what a server says of itself: version, feature level, addresses.
+type UpdateServer struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Server        *v1.Server             `protobuf:"bytes,1,opt,name=server,proto3" json:"server,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateServer) Reset() {
+	*x = UpdateServer{}
+	mi := &file_store_command_command_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateServer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateServer) ProtoMessage() {}
+
+func (x *UpdateServer) ProtoReflect() protoreflect.Message {
+	mi := &file_store_command_command_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateServer.ProtoReflect.Descriptor instead.
+func (*UpdateServer) Descriptor() ([]byte, []int) {
+	return file_store_command_command_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *UpdateServer) GetServer() *v1.Server {
+	if x != nil {
+		return x.Server
+	}
+	return nil
+}
+
+// Raises the feature level; refused when a server does not know it, ignored when
+// it is not above the present one.
+type SetFeatureLevel struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Level         uint32                 `protobuf:"varint,1,opt,name=level,proto3" json:"level,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetFeatureLevel) Reset() {
+	*x = SetFeatureLevel{}
+	mi := &file_store_command_command_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetFeatureLevel) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetFeatureLevel) ProtoMessage() {}
+
+func (x *SetFeatureLevel) ProtoReflect() protoreflect.Message {
+	mi := &file_store_command_command_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetFeatureLevel.ProtoReflect.Descriptor instead.
+func (*SetFeatureLevel) Descriptor() ([]byte, []int) {
+	return file_store_command_command_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *SetFeatureLevel) GetLevel() uint32 {
+	if x != nil {
+		return x.Level
+	}
+	return 0
+}
+
+// Counts a recovery from a lost majority and forgets the servers that are not
+// named.
+type Recover struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Recovery      uint32                 `protobuf:"varint,1,opt,name=recovery,proto3" json:"recovery,omitempty"`
+	ServerIds     []string               `protobuf:"bytes,2,rep,name=server_ids,json=serverIds,proto3" json:"server_ids,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Recover) Reset() {
+	*x = Recover{}
+	mi := &file_store_command_command_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Recover) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Recover) ProtoMessage() {}
+
+func (x *Recover) ProtoReflect() protoreflect.Message {
+	mi := &file_store_command_command_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Recover.ProtoReflect.Descriptor instead.
+func (*Recover) Descriptor() ([]byte, []int) {
+	return file_store_command_command_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *Recover) GetRecovery() uint32 {
+	if x != nil {
+		return x.Recovery
+	}
+	return 0
+}
+
+func (x *Recover) GetServerIds() []string {
+	if x != nil {
+		return x.ServerIds
+	}
+	return nil
+}
+
+type PutAccessToken struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Token         *v1.AccessToken        `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PutAccessToken) Reset() {
+	*x = PutAccessToken{}
+	mi := &file_store_command_command_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PutAccessToken) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PutAccessToken) ProtoMessage() {}
+
+func (x *PutAccessToken) ProtoReflect() protoreflect.Message {
+	mi := &file_store_command_command_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PutAccessToken.ProtoReflect.Descriptor instead.
+func (*PutAccessToken) Descriptor() ([]byte, []int) {
+	return file_store_command_command_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *PutAccessToken) GetToken() *v1.AccessToken {
+	if x != nil {
+		return x.Token
+	}
+	return nil
+}
+
+type RemoveAccessToken struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveAccessToken) Reset() {
+	*x = RemoveAccessToken{}
+	mi := &file_store_command_command_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveAccessToken) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveAccessToken) ProtoMessage() {}
+
+func (x *RemoveAccessToken) ProtoReflect() protoreflect.Message {
+	mi := &file_store_command_command_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveAccessToken.ProtoReflect.Descriptor instead.
+func (*RemoveAccessToken) Descriptor() ([]byte, []int) {
+	return file_store_command_command_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *RemoveAccessToken) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+// Moves the authority on: refused unless the present one has the generation and
+// modify_index that the change was worked out from.
+type ChangeAuthority struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Authority     *v1.Authority          `protobuf:"bytes,1,opt,name=authority,proto3" json:"authority,omitempty"`
+	FromIndex     uint64                 `protobuf:"varint,2,opt,name=from_index,json=fromIndex,proto3" json:"from_index,omitempty"` // modify_index of the present one
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangeAuthority) Reset() {
+	*x = ChangeAuthority{}
+	mi := &file_store_command_command_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangeAuthority) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangeAuthority) ProtoMessage() {}
+
+func (x *ChangeAuthority) ProtoReflect() protoreflect.Message {
+	mi := &file_store_command_command_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangeAuthority.ProtoReflect.Descriptor instead.
+func (*ChangeAuthority) Descriptor() ([]byte, []int) {
+	return file_store_command_command_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *ChangeAuthority) GetAuthority() *v1.Authority {
+	if x != nil {
+		return x.Authority
+	}
+	return nil
+}
+
+func (x *ChangeAuthority) GetFromIndex() uint64 {
+	if x != nil {
+		return x.FromIndex
+	}
+	return 0
+}
+
+type SetGossipKeys struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Keys          *v1.GossipKeys         `protobuf:"bytes,1,opt,name=keys,proto3" json:"keys,omitempty"`
+	FromIndex     uint64                 `protobuf:"varint,2,opt,name=from_index,json=fromIndex,proto3" json:"from_index,omitempty"` // modify_index of the present ones, 0 when there are none
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetGossipKeys) Reset() {
+	*x = SetGossipKeys{}
+	mi := &file_store_command_command_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetGossipKeys) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetGossipKeys) ProtoMessage() {}
+
+func (x *SetGossipKeys) ProtoReflect() protoreflect.Message {
+	mi := &file_store_command_command_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetGossipKeys.ProtoReflect.Descriptor instead.
+func (*SetGossipKeys) Descriptor() ([]byte, []int) {
+	return file_store_command_command_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *SetGossipKeys) GetKeys() *v1.GossipKeys {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
+func (x *SetGossipKeys) GetFromIndex() uint64 {
+	if x != nil {
+		return x.FromIndex
+	}
+	return 0
+}
+
+// Clears away what is over: expired and used tokens, audit records beyond the
+// number kept. What is named and no longer over stays.
+type Reap struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	TimeUnix       int64                  `protobuf:"varint,1,opt,name=time_unix,json=timeUnix,proto3" json:"time_unix,omitempty"`
+	TokenIds       []string               `protobuf:"bytes,2,rep,name=token_ids,json=tokenIds,proto3" json:"token_ids,omitempty"`
+	AccessTokenIds []string               `protobuf:"bytes,3,rep,name=access_token_ids,json=accessTokenIds,proto3" json:"access_token_ids,omitempty"`
+	// Hosts that have been LOST or LEFT since before dead_before_unix.
+	NodeIds          []string `protobuf:"bytes,4,rep,name=node_ids,json=nodeIds,proto3" json:"node_ids,omitempty"`
+	DeadBeforeUnix   int64    `protobuf:"varint,5,opt,name=dead_before_unix,json=deadBeforeUnix,proto3" json:"dead_before_unix,omitempty"`
+	KeepAuditRecords uint32   `protobuf:"varint,6,opt,name=keep_audit_records,json=keepAuditRecords,proto3" json:"keep_audit_records,omitempty"` // 0 leaves them alone
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *Reap) Reset() {
+	*x = Reap{}
+	mi := &file_store_command_command_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Reap) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Reap) ProtoMessage() {}
+
+func (x *Reap) ProtoReflect() protoreflect.Message {
+	mi := &file_store_command_command_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Reap.ProtoReflect.Descriptor instead.
+func (*Reap) Descriptor() ([]byte, []int) {
+	return file_store_command_command_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *Reap) GetTimeUnix() int64 {
+	if x != nil {
+		return x.TimeUnix
+	}
+	return 0
+}
+
+func (x *Reap) GetTokenIds() []string {
+	if x != nil {
+		return x.TokenIds
+	}
+	return nil
+}
+
+func (x *Reap) GetAccessTokenIds() []string {
+	if x != nil {
+		return x.AccessTokenIds
+	}
+	return nil
+}
+
+func (x *Reap) GetNodeIds() []string {
+	if x != nil {
+		return x.NodeIds
+	}
+	return nil
+}
+
+func (x *Reap) GetDeadBeforeUnix() int64 {
+	if x != nil {
+		return x.DeadBeforeUnix
+	}
+	return 0
+}
+
+func (x *Reap) GetKeepAuditRecords() uint32 {
+	if x != nil {
+		return x.KeepAuditRecords
+	}
+	return 0
+}
+
 // What applying an entry gave, the same on every server.
 type Result struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -834,7 +1349,7 @@ type Result struct {
 
 func (x *Result) Reset() {
 	*x = Result{}
-	mi := &file_store_command_command_proto_msgTypes[13]
+	mi := &file_store_command_command_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -846,7 +1361,7 @@ func (x *Result) String() string {
 func (*Result) ProtoMessage() {}
 
 func (x *Result) ProtoReflect() protoreflect.Message {
-	mi := &file_store_command_command_proto_msgTypes[13]
+	mi := &file_store_command_command_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -859,7 +1374,7 @@ func (x *Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Result.ProtoReflect.Descriptor instead.
 func (*Result) Descriptor() ([]byte, []int) {
-	return file_store_command_command_proto_rawDescGZIP(), []int{13}
+	return file_store_command_command_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Result) GetIndex() uint64 {
@@ -908,11 +1423,13 @@ var File_store_command_command_proto protoreflect.FileDescriptor
 
 const file_store_command_command_proto_rawDesc = "" +
 	"\n" +
-	"\x1bstore/command/command.proto\x12\x10meshd.command.v1\x1a\x12api/v1/admin.proto\x1a\x14api/v1/catalog.proto\x1a\x16api/v1/resources.proto\"\x97\x01\n" +
+	"\x1bstore/command/command.proto\x12\x10meshd.command.v1\x1a\x12api/v1/admin.proto\x1a\x14api/v1/catalog.proto\x1a\x16api/v1/resources.proto\"\xce\x01\n" +
 	"\vInitCluster\x12+\n" +
 	"\acluster\x18\x01 \x01(\v2\x11.meshd.v1.ClusterR\acluster\x121\n" +
 	"\tauthority\x18\x02 \x01(\v2\x13.meshd.v1.AuthorityR\tauthority\x12(\n" +
-	"\x06server\x18\x03 \x01(\v2\x10.meshd.v1.ServerR\x06server\"m\n" +
+	"\x06server\x18\x03 \x01(\v2\x10.meshd.v1.ServerR\x06server\x125\n" +
+	"\vgossip_keys\x18\x04 \x01(\v2\x14.meshd.v1.GossipKeysR\n" +
+	"gossipKeys\"m\n" +
 	"\tPutServer\x12(\n" +
 	"\x06server\x18\x01 \x01(\v2\x10.meshd.v1.ServerR\x06server\x12\x19\n" +
 	"\btoken_id\x18\x02 \x01(\tR\atokenId\x12\x1b\n" +
@@ -922,18 +1439,20 @@ const file_store_command_command_proto_rawDesc = "" +
 	"\aPutNode\x12\"\n" +
 	"\x04node\x18\x01 \x01(\v2\x0e.meshd.v1.NodeR\x04node\x12\x19\n" +
 	"\btoken_id\x18\x02 \x01(\tR\atokenId\x12\x1b\n" +
-	"\ttime_unix\x18\x03 \x01(\x03R\btimeUnix\"\xae\x01\n" +
+	"\ttime_unix\x18\x03 \x01(\x03R\btimeUnix\"\xcb\x01\n" +
 	"\tTakeLease\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x1b\n" +
 	"\tserver_id\x18\x02 \x01(\tR\bserverId\x12\x14\n" +
 	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\x12\x18\n" +
 	"\aaddress\x18\x04 \x01(\tR\aaddress\x12!\n" +
 	"\finbound_port\x18\x05 \x01(\rR\vinboundPort\x12\x18\n" +
-	"\aversion\x18\x06 \x01(\tR\aversion\"d\n" +
+	"\aversion\x18\x06 \x01(\tR\aversion\x12\x1b\n" +
+	"\ttime_unix\x18\a \x01(\x03R\btimeUnix\"\x81\x01\n" +
 	"\bEndLease\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12)\n" +
-	"\x05state\x18\x03 \x01(\x0e2\x13.meshd.v1.NodeStateR\x05state\"%\n" +
+	"\x05state\x18\x03 \x01(\x0e2\x13.meshd.v1.NodeStateR\x05state\x12\x1b\n" +
+	"\ttime_unix\x18\x04 \x01(\x03R\btimeUnix\"%\n" +
 	"\n" +
 	"RemoveNode\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\"{\n" +
@@ -944,23 +1463,54 @@ const file_store_command_command_proto_rawDesc = "" +
 	"\x05epoch\x18\x04 \x01(\x04R\x05epoch\"k\n" +
 	"\fSetResources\x12$\n" +
 	"\x03put\x18\x01 \x03(\v2\x12.meshd.v1.ResourceR\x03put\x125\n" +
-	"\x06remove\x18\x02 \x03(\v2\x1d.meshd.command.v1.ResourceKeyR\x06remove\"5\n" +
+	"\x06remove\x18\x02 \x03(\v2\x1d.meshd.command.v1.ResourceKeyR\x06remove\"O\n" +
 	"\vResourceKey\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
-	"\x04name\x18\x02 \x01(\tR\x04name\"1\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
+	"\aversion\x18\x03 \x01(\x04R\aversion\"1\n" +
 	"\bPutToken\x12%\n" +
 	"\x05token\x18\x01 \x01(\v2\x0f.meshd.v1.TokenR\x05token\"\x1d\n" +
 	"\vRemoveToken\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"A\n" +
 	"\fPutAuthority\x121\n" +
-	"\tauthority\x18\x01 \x01(\v2\x13.meshd.v1.AuthorityR\tauthority\"\xd8\x01\n" +
+	"\tauthority\x18\x01 \x01(\v2\x13.meshd.v1.AuthorityR\tauthority\"N\n" +
+	"\aAudited\x12-\n" +
+	"\x06record\x18\x01 \x01(\v2\x15.meshd.v1.AuditRecordR\x06record\x12\x14\n" +
+	"\x05entry\x18\x02 \x01(\fR\x05entry\"8\n" +
+	"\fUpdateServer\x12(\n" +
+	"\x06server\x18\x01 \x01(\v2\x10.meshd.v1.ServerR\x06server\"'\n" +
+	"\x0fSetFeatureLevel\x12\x14\n" +
+	"\x05level\x18\x01 \x01(\rR\x05level\"D\n" +
+	"\aRecover\x12\x1a\n" +
+	"\brecovery\x18\x01 \x01(\rR\brecovery\x12\x1d\n" +
+	"\n" +
+	"server_ids\x18\x02 \x03(\tR\tserverIds\"=\n" +
+	"\x0ePutAccessToken\x12+\n" +
+	"\x05token\x18\x01 \x01(\v2\x15.meshd.v1.AccessTokenR\x05token\"#\n" +
+	"\x11RemoveAccessToken\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"c\n" +
+	"\x0fChangeAuthority\x121\n" +
+	"\tauthority\x18\x01 \x01(\v2\x13.meshd.v1.AuthorityR\tauthority\x12\x1d\n" +
+	"\n" +
+	"from_index\x18\x02 \x01(\x04R\tfromIndex\"X\n" +
+	"\rSetGossipKeys\x12(\n" +
+	"\x04keys\x18\x01 \x01(\v2\x14.meshd.v1.GossipKeysR\x04keys\x12\x1d\n" +
+	"\n" +
+	"from_index\x18\x02 \x01(\x04R\tfromIndex\"\xdd\x01\n" +
+	"\x04Reap\x12\x1b\n" +
+	"\ttime_unix\x18\x01 \x01(\x03R\btimeUnix\x12\x1b\n" +
+	"\ttoken_ids\x18\x02 \x03(\tR\btokenIds\x12(\n" +
+	"\x10access_token_ids\x18\x03 \x03(\tR\x0eaccessTokenIds\x12\x19\n" +
+	"\bnode_ids\x18\x04 \x03(\tR\anodeIds\x12(\n" +
+	"\x10dead_before_unix\x18\x05 \x01(\x03R\x0edeadBeforeUnix\x12,\n" +
+	"\x12keep_audit_records\x18\x06 \x01(\rR\x10keepAuditRecords\"\xd8\x01\n" +
 	"\x06Result\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x123\n" +
 	"\arefusal\x18\x02 \x01(\x0e2\x19.meshd.command.v1.RefusalR\arefusal\x12\x18\n" +
 	"\amessage\x18\x03 \x01(\tR\amessage\x12-\n" +
 	"\bproblems\x18\x04 \x03(\v2\x11.meshd.v1.ProblemR\bproblems\x12*\n" +
 	"\achanges\x18\x05 \x03(\v2\x10.meshd.v1.ChangeR\achanges\x12\x0e\n" +
-	"\x02id\x18\x06 \x01(\tR\x02id*\xd5\x01\n" +
+	"\x02id\x18\x06 \x01(\tR\x02id*\xf0\x01\n" +
 	"\aRefusal\x12\x10\n" +
 	"\fREFUSAL_NONE\x10\x00\x12\x13\n" +
 	"\x0fREFUSAL_INVALID\x10\x01\x12\x15\n" +
@@ -970,7 +1520,8 @@ const file_store_command_command_proto_rawDesc = "" +
 	"\rREFUSAL_TOKEN\x10\x05\x12\x17\n" +
 	"\x13REFUSAL_STALE_LEASE\x10\x06\x12\x1b\n" +
 	"\x17REFUSAL_NOT_INITIALIZED\x10\a\x12\x19\n" +
-	"\x15REFUSAL_UNKNOWN_ENTRY\x10\bB.Z,github.com/meshd/meshd/store/command;commandb\x06proto3"
+	"\x15REFUSAL_UNKNOWN_ENTRY\x10\b\x12\x19\n" +
+	"\x15REFUSAL_FEATURE_LEVEL\x10\tB.Z,github.com/meshd/meshd/store/command;commandb\x06proto3"
 
 var (
 	file_store_command_command_proto_rawDescOnce sync.Once
@@ -985,54 +1536,72 @@ func file_store_command_command_proto_rawDescGZIP() []byte {
 }
 
 var file_store_command_command_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_store_command_command_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_store_command_command_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_store_command_command_proto_goTypes = []any{
-	(Refusal)(0),         // 0: meshd.command.v1.Refusal
-	(*InitCluster)(nil),  // 1: meshd.command.v1.InitCluster
-	(*PutServer)(nil),    // 2: meshd.command.v1.PutServer
-	(*RemoveServer)(nil), // 3: meshd.command.v1.RemoveServer
-	(*PutNode)(nil),      // 4: meshd.command.v1.PutNode
-	(*TakeLease)(nil),    // 5: meshd.command.v1.TakeLease
-	(*EndLease)(nil),     // 6: meshd.command.v1.EndLease
-	(*RemoveNode)(nil),   // 7: meshd.command.v1.RemoveNode
-	(*SetInstances)(nil), // 8: meshd.command.v1.SetInstances
-	(*SetResources)(nil), // 9: meshd.command.v1.SetResources
-	(*ResourceKey)(nil),  // 10: meshd.command.v1.ResourceKey
-	(*PutToken)(nil),     // 11: meshd.command.v1.PutToken
-	(*RemoveToken)(nil),  // 12: meshd.command.v1.RemoveToken
-	(*PutAuthority)(nil), // 13: meshd.command.v1.PutAuthority
-	(*Result)(nil),       // 14: meshd.command.v1.Result
-	(*v1.Cluster)(nil),   // 15: meshd.v1.Cluster
-	(*v1.Authority)(nil), // 16: meshd.v1.Authority
-	(*v1.Server)(nil),    // 17: meshd.v1.Server
-	(*v1.Node)(nil),      // 18: meshd.v1.Node
-	(v1.NodeState)(0),    // 19: meshd.v1.NodeState
-	(*v1.Instance)(nil),  // 20: meshd.v1.Instance
-	(*v1.Resource)(nil),  // 21: meshd.v1.Resource
-	(*v1.Token)(nil),     // 22: meshd.v1.Token
-	(*v1.Problem)(nil),   // 23: meshd.v1.Problem
-	(*v1.Change)(nil),    // 24: meshd.v1.Change
+	(Refusal)(0),              // 0: meshd.command.v1.Refusal
+	(*InitCluster)(nil),       // 1: meshd.command.v1.InitCluster
+	(*PutServer)(nil),         // 2: meshd.command.v1.PutServer
+	(*RemoveServer)(nil),      // 3: meshd.command.v1.RemoveServer
+	(*PutNode)(nil),           // 4: meshd.command.v1.PutNode
+	(*TakeLease)(nil),         // 5: meshd.command.v1.TakeLease
+	(*EndLease)(nil),          // 6: meshd.command.v1.EndLease
+	(*RemoveNode)(nil),        // 7: meshd.command.v1.RemoveNode
+	(*SetInstances)(nil),      // 8: meshd.command.v1.SetInstances
+	(*SetResources)(nil),      // 9: meshd.command.v1.SetResources
+	(*ResourceKey)(nil),       // 10: meshd.command.v1.ResourceKey
+	(*PutToken)(nil),          // 11: meshd.command.v1.PutToken
+	(*RemoveToken)(nil),       // 12: meshd.command.v1.RemoveToken
+	(*PutAuthority)(nil),      // 13: meshd.command.v1.PutAuthority
+	(*Audited)(nil),           // 14: meshd.command.v1.Audited
+	(*UpdateServer)(nil),      // 15: meshd.command.v1.UpdateServer
+	(*SetFeatureLevel)(nil),   // 16: meshd.command.v1.SetFeatureLevel
+	(*Recover)(nil),           // 17: meshd.command.v1.Recover
+	(*PutAccessToken)(nil),    // 18: meshd.command.v1.PutAccessToken
+	(*RemoveAccessToken)(nil), // 19: meshd.command.v1.RemoveAccessToken
+	(*ChangeAuthority)(nil),   // 20: meshd.command.v1.ChangeAuthority
+	(*SetGossipKeys)(nil),     // 21: meshd.command.v1.SetGossipKeys
+	(*Reap)(nil),              // 22: meshd.command.v1.Reap
+	(*Result)(nil),            // 23: meshd.command.v1.Result
+	(*v1.Cluster)(nil),        // 24: meshd.v1.Cluster
+	(*v1.Authority)(nil),      // 25: meshd.v1.Authority
+	(*v1.Server)(nil),         // 26: meshd.v1.Server
+	(*v1.GossipKeys)(nil),     // 27: meshd.v1.GossipKeys
+	(*v1.Node)(nil),           // 28: meshd.v1.Node
+	(v1.NodeState)(0),         // 29: meshd.v1.NodeState
+	(*v1.Instance)(nil),       // 30: meshd.v1.Instance
+	(*v1.Resource)(nil),       // 31: meshd.v1.Resource
+	(*v1.Token)(nil),          // 32: meshd.v1.Token
+	(*v1.AuditRecord)(nil),    // 33: meshd.v1.AuditRecord
+	(*v1.AccessToken)(nil),    // 34: meshd.v1.AccessToken
+	(*v1.Problem)(nil),        // 35: meshd.v1.Problem
+	(*v1.Change)(nil),         // 36: meshd.v1.Change
 }
 var file_store_command_command_proto_depIdxs = []int32{
-	15, // 0: meshd.command.v1.InitCluster.cluster:type_name -> meshd.v1.Cluster
-	16, // 1: meshd.command.v1.InitCluster.authority:type_name -> meshd.v1.Authority
-	17, // 2: meshd.command.v1.InitCluster.server:type_name -> meshd.v1.Server
-	17, // 3: meshd.command.v1.PutServer.server:type_name -> meshd.v1.Server
-	18, // 4: meshd.command.v1.PutNode.node:type_name -> meshd.v1.Node
-	19, // 5: meshd.command.v1.EndLease.state:type_name -> meshd.v1.NodeState
-	20, // 6: meshd.command.v1.SetInstances.put:type_name -> meshd.v1.Instance
-	21, // 7: meshd.command.v1.SetResources.put:type_name -> meshd.v1.Resource
-	10, // 8: meshd.command.v1.SetResources.remove:type_name -> meshd.command.v1.ResourceKey
-	22, // 9: meshd.command.v1.PutToken.token:type_name -> meshd.v1.Token
-	16, // 10: meshd.command.v1.PutAuthority.authority:type_name -> meshd.v1.Authority
-	0,  // 11: meshd.command.v1.Result.refusal:type_name -> meshd.command.v1.Refusal
-	23, // 12: meshd.command.v1.Result.problems:type_name -> meshd.v1.Problem
-	24, // 13: meshd.command.v1.Result.changes:type_name -> meshd.v1.Change
-	14, // [14:14] is the sub-list for method output_type
-	14, // [14:14] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	24, // 0: meshd.command.v1.InitCluster.cluster:type_name -> meshd.v1.Cluster
+	25, // 1: meshd.command.v1.InitCluster.authority:type_name -> meshd.v1.Authority
+	26, // 2: meshd.command.v1.InitCluster.server:type_name -> meshd.v1.Server
+	27, // 3: meshd.command.v1.InitCluster.gossip_keys:type_name -> meshd.v1.GossipKeys
+	26, // 4: meshd.command.v1.PutServer.server:type_name -> meshd.v1.Server
+	28, // 5: meshd.command.v1.PutNode.node:type_name -> meshd.v1.Node
+	29, // 6: meshd.command.v1.EndLease.state:type_name -> meshd.v1.NodeState
+	30, // 7: meshd.command.v1.SetInstances.put:type_name -> meshd.v1.Instance
+	31, // 8: meshd.command.v1.SetResources.put:type_name -> meshd.v1.Resource
+	10, // 9: meshd.command.v1.SetResources.remove:type_name -> meshd.command.v1.ResourceKey
+	32, // 10: meshd.command.v1.PutToken.token:type_name -> meshd.v1.Token
+	25, // 11: meshd.command.v1.PutAuthority.authority:type_name -> meshd.v1.Authority
+	33, // 12: meshd.command.v1.Audited.record:type_name -> meshd.v1.AuditRecord
+	26, // 13: meshd.command.v1.UpdateServer.server:type_name -> meshd.v1.Server
+	34, // 14: meshd.command.v1.PutAccessToken.token:type_name -> meshd.v1.AccessToken
+	25, // 15: meshd.command.v1.ChangeAuthority.authority:type_name -> meshd.v1.Authority
+	27, // 16: meshd.command.v1.SetGossipKeys.keys:type_name -> meshd.v1.GossipKeys
+	0,  // 17: meshd.command.v1.Result.refusal:type_name -> meshd.command.v1.Refusal
+	35, // 18: meshd.command.v1.Result.problems:type_name -> meshd.v1.Problem
+	36, // 19: meshd.command.v1.Result.changes:type_name -> meshd.v1.Change
+	20, // [20:20] is the sub-list for method output_type
+	20, // [20:20] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_store_command_command_proto_init() }
@@ -1046,7 +1615,7 @@ func file_store_command_command_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_store_command_command_proto_rawDesc), len(file_store_command_command_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   14,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -39,6 +39,9 @@ type Record struct {
 	//	*Record_Token
 	//	*Record_RemovedNode
 	//	*Record_Marks
+	//	*Record_AccessToken
+	//	*Record_Audit
+	//	*Record_GossipKeys
 	Row           isRecord_Row `protobuf_oneof:"row"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -171,6 +174,33 @@ func (x *Record) GetMarks() *Marks {
 	return nil
 }
 
+func (x *Record) GetAccessToken() *v1.AccessToken {
+	if x != nil {
+		if x, ok := x.Row.(*Record_AccessToken); ok {
+			return x.AccessToken
+		}
+	}
+	return nil
+}
+
+func (x *Record) GetAudit() *v1.AuditRecord {
+	if x != nil {
+		if x, ok := x.Row.(*Record_Audit); ok {
+			return x.Audit
+		}
+	}
+	return nil
+}
+
+func (x *Record) GetGossipKeys() *v1.GossipKeys {
+	if x != nil {
+		if x, ok := x.Row.(*Record_GossipKeys); ok {
+			return x.GossipKeys
+		}
+	}
+	return nil
+}
+
 type isRecord_Row interface {
 	isRecord_Row()
 }
@@ -215,6 +245,18 @@ type Record_Marks struct {
 	Marks *Marks `protobuf:"bytes,10,opt,name=marks,proto3,oneof"`
 }
 
+type Record_AccessToken struct {
+	AccessToken *v1.AccessToken `protobuf:"bytes,11,opt,name=access_token,json=accessToken,proto3,oneof"`
+}
+
+type Record_Audit struct {
+	Audit *v1.AuditRecord `protobuf:"bytes,12,opt,name=audit,proto3,oneof"`
+}
+
+type Record_GossipKeys struct {
+	GossipKeys *v1.GossipKeys `protobuf:"bytes,13,opt,name=gossip_keys,json=gossipKeys,proto3,oneof"`
+}
+
 func (*Record_Cluster) isRecord_Row() {}
 
 func (*Record_Authority) isRecord_Row() {}
@@ -234,6 +276,12 @@ func (*Record_Token) isRecord_Row() {}
 func (*Record_RemovedNode) isRecord_Row() {}
 
 func (*Record_Marks) isRecord_Row() {}
+
+func (*Record_AccessToken) isRecord_Row() {}
+
+func (*Record_Audit) isRecord_Row() {}
+
+func (*Record_GossipKeys) isRecord_Row() {}
 
 // A RemovedNode remembers that a host was removed, so that agents that were
 // away learn of it.
@@ -296,8 +344,11 @@ type Marks struct {
 	MeshIndex uint64 `protobuf:"varint,1,opt,name=mesh_index,json=meshIndex,proto3" json:"mesh_index,omitempty"`
 	// Of the newest removal of a node that has been forgotten.
 	ForgottenIndex uint64 `protobuf:"varint,2,opt,name=forgotten_index,json=forgottenIndex,proto3" json:"forgotten_index,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// At which an operator put an older state in place of the present one: whoever
+	// holds something from before must take everything anew.
+	RestoredIndex uint64 `protobuf:"varint,3,opt,name=restored_index,json=restoredIndex,proto3" json:"restored_index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Marks) Reset() {
@@ -344,11 +395,18 @@ func (x *Marks) GetForgottenIndex() uint64 {
 	return 0
 }
 
+func (x *Marks) GetRestoredIndex() uint64 {
+	if x != nil {
+		return x.RestoredIndex
+	}
+	return 0
+}
+
 var File_store_state_snapshot_proto protoreflect.FileDescriptor
 
 const file_store_state_snapshot_proto_rawDesc = "" +
 	"\n" +
-	"\x1astore/state/snapshot.proto\x12\x0emeshd.state.v1\x1a\x14api/v1/catalog.proto\x1a\x16api/v1/resources.proto\"\xf7\x03\n" +
+	"\x1astore/state/snapshot.proto\x12\x0emeshd.state.v1\x1a\x14api/v1/catalog.proto\x1a\x16api/v1/resources.proto\"\x9b\x05\n" +
 	"\x06Record\x12-\n" +
 	"\acluster\x18\x01 \x01(\v2\x11.meshd.v1.ClusterH\x00R\acluster\x123\n" +
 	"\tauthority\x18\x02 \x01(\v2\x13.meshd.v1.AuthorityH\x00R\tauthority\x12*\n" +
@@ -360,15 +418,20 @@ const file_store_state_snapshot_proto_rawDesc = "" +
 	"\x05token\x18\b \x01(\v2\x0f.meshd.v1.TokenH\x00R\x05token\x12@\n" +
 	"\fremoved_node\x18\t \x01(\v2\x1b.meshd.state.v1.RemovedNodeH\x00R\vremovedNode\x12-\n" +
 	"\x05marks\x18\n" +
-	" \x01(\v2\x15.meshd.state.v1.MarksH\x00R\x05marksB\x05\n" +
+	" \x01(\v2\x15.meshd.state.v1.MarksH\x00R\x05marks\x12:\n" +
+	"\faccess_token\x18\v \x01(\v2\x15.meshd.v1.AccessTokenH\x00R\vaccessToken\x12-\n" +
+	"\x05audit\x18\f \x01(\v2\x15.meshd.v1.AuditRecordH\x00R\x05audit\x127\n" +
+	"\vgossip_keys\x18\r \x01(\v2\x14.meshd.v1.GossipKeysH\x00R\n" +
+	"gossipKeysB\x05\n" +
 	"\x03row\"7\n" +
 	"\vRemovedNode\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05index\x18\x02 \x01(\x04R\x05index\"O\n" +
+	"\x05index\x18\x02 \x01(\x04R\x05index\"v\n" +
 	"\x05Marks\x12\x1d\n" +
 	"\n" +
 	"mesh_index\x18\x01 \x01(\x04R\tmeshIndex\x12'\n" +
-	"\x0fforgotten_index\x18\x02 \x01(\x04R\x0eforgottenIndexB*Z(github.com/meshd/meshd/store/state;stateb\x06proto3"
+	"\x0fforgotten_index\x18\x02 \x01(\x04R\x0eforgottenIndex\x12%\n" +
+	"\x0erestored_index\x18\x03 \x01(\x04R\rrestoredIndexB*Z(github.com/meshd/meshd/store/state;stateb\x06proto3"
 
 var (
 	file_store_state_snapshot_proto_rawDescOnce sync.Once
@@ -395,6 +458,9 @@ var file_store_state_snapshot_proto_goTypes = []any{
 	(*v1.Instance)(nil),     // 8: meshd.v1.Instance
 	(*v1.Resource)(nil),     // 9: meshd.v1.Resource
 	(*v1.Token)(nil),        // 10: meshd.v1.Token
+	(*v1.AccessToken)(nil),  // 11: meshd.v1.AccessToken
+	(*v1.AuditRecord)(nil),  // 12: meshd.v1.AuditRecord
+	(*v1.GossipKeys)(nil),   // 13: meshd.v1.GossipKeys
 }
 var file_store_state_snapshot_proto_depIdxs = []int32{
 	3,  // 0: meshd.state.v1.Record.cluster:type_name -> meshd.v1.Cluster
@@ -407,11 +473,14 @@ var file_store_state_snapshot_proto_depIdxs = []int32{
 	10, // 7: meshd.state.v1.Record.token:type_name -> meshd.v1.Token
 	1,  // 8: meshd.state.v1.Record.removed_node:type_name -> meshd.state.v1.RemovedNode
 	2,  // 9: meshd.state.v1.Record.marks:type_name -> meshd.state.v1.Marks
-	10, // [10:10] is the sub-list for method output_type
-	10, // [10:10] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	11, // 10: meshd.state.v1.Record.access_token:type_name -> meshd.v1.AccessToken
+	12, // 11: meshd.state.v1.Record.audit:type_name -> meshd.v1.AuditRecord
+	13, // 12: meshd.state.v1.Record.gossip_keys:type_name -> meshd.v1.GossipKeys
+	13, // [13:13] is the sub-list for method output_type
+	13, // [13:13] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_store_state_snapshot_proto_init() }
@@ -430,6 +499,9 @@ func file_store_state_snapshot_proto_init() {
 		(*Record_Token)(nil),
 		(*Record_RemovedNode)(nil),
 		(*Record_Marks)(nil),
+		(*Record_AccessToken)(nil),
+		(*Record_Audit)(nil),
+		(*Record_GossipKeys)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
