@@ -121,3 +121,26 @@ func eachSplit(r *apiv1.Resource, f func(p path, to string)) {
 		}
 	}
 }
+
+// Concerns gives the services that a resource is about: those that it describes,
+// routes, guards or sends calls to. Two resources can decide each other's
+// validity only if they have one in common.
+func Concerns(r *apiv1.Resource) []string {
+	switch spec := r.GetSpec().(type) {
+	case *apiv1.Resource_Service:
+		return []string{r.Name}
+	case *apiv1.Resource_Policy:
+		return []string{spec.Policy.GetService()}
+	case *apiv1.Resource_Route:
+		names := []string{spec.Route.GetService()}
+		for _, rule := range spec.Route.GetRules() {
+			for _, split := range rule.GetSplit() {
+				if service, _, err := SplitTo(split.GetTo()); err == nil {
+					names = append(names, service)
+				}
+			}
+		}
+		return names
+	}
+	return nil
+}

@@ -23,11 +23,10 @@ import (
 // the server's own tables, as fresh as is wanted, and its writes find the
 // leader.
 type Replica struct {
-	self  string // id of the server
-	store *store.Store
-	dial  func(address string) (*grpc.ClientConn, error)
-	// resources has one value for whoever validates and writes resources.
-	resources chan struct{}
+	self   string // id of the server
+	store  *store.Store
+	dial   func(address string) (*grpc.ClientConn, error)
+	rounds *rounds // of resources, while this server leads
 
 	mu    sync.Mutex
 	peers map[string]*grpc.ClientConn // by address
@@ -38,7 +37,7 @@ type Replica struct {
 // opens a connection to another server, proving this one's identity and checking
 // the other's.
 func NewReplica(self string, s *store.Store, dial func(address string) (*grpc.ClientConn, error)) *Replica {
-	return &Replica{self: self, store: s, dial: dial, resources: make(chan struct{}, 1), peers: map[string]*grpc.ClientConn{}}
+	return &Replica{self: self, store: s, dial: dial, rounds: newRounds(), peers: map[string]*grpc.ClientConn{}}
 }
 
 // Close ends the connections to other servers.
