@@ -8,11 +8,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"google.golang.org/protobuf/proto"
 
 	apiv1 "github.com/meshd/meshd/api/v1"
 	"github.com/meshd/meshd/internal/atomicfile"
+	"github.com/meshd/meshd/internal/gossip"
 	"github.com/meshd/meshd/internal/pki"
 	"github.com/meshd/meshd/store/command"
 )
@@ -49,7 +51,7 @@ type member struct {
 	chain     [][]byte // DER
 	roots     [][]byte // DER
 	sealing   pki.SealingKey
-	gossip    [32]byte
+	gossip    []gossip.Key         // the first for sending
 	authority *apiv1.Authority     // nil until the first replication
 	init      *command.InitCluster // nil unless this server is to make the mesh
 }
@@ -115,7 +117,7 @@ func (d dataDir) write(m *member) error {
 		func() error { return d.writeChain(m.chain) },
 		func() error { return d.writeRoots(m.roots) },
 		func() error { return pki.WriteSecret(d.file(sealingFile), m.sealing[:]) },
-		func() error { return pki.WriteSecret(d.file(gossipFile), m.gossip[:]) },
+		func() error { return d.writeGossipKeys(m.gossip) },
 		func() error { return d.writeAuthority(m.authority) },
 		func() error { return d.writeInit(m.init) },
 		func() error { return pki.WriteSecret(d.file(recordFile), append(text, '\n')) },
@@ -134,6 +136,30 @@ func (d dataDir) writeChain(chain [][]byte) error {
 
 func (d dataDir) writeRoots(roots [][]byte) error {
 	return pki.WriteCertificates(d.file(rootsFile), roots)
+}
+
+// writeGossipKeys writes them one after the other.
+func (d dataDir) writeGossipKeys(keys []gossip.Key) error {
+	var b []byte
+	for _, key := range keys {
+		b = append(b, key[:]...)
+	}
+	return pki.WriteSecret(d.file(gossipFile), b)
+}
+
+func (d dataDir) readGossipKeys() (keys []gossip.Key, err error) {
+	b, err := pki.ReadSecret(d.file(gossipFile))
+	if err != nil {
+		return nil, err
+	}
+	size := len(gossip.Key{})
+	if len(b) == 0 || len(b)%size != 0 {
+		return nil, fmt.Errorf("%s has %d bytes, and keys have %d each: it is damaged; restore it from another server", d.file(gossipFile), len(b), size)
+	}
+	for key := range slices.Chunk(b, size) {
+		keys = append(keys, gossip.Key(key))
+	}
+	return keys, nil
 }
 
 func (d dataDir) writeAuthority(a *apiv1.Authority) error {
@@ -184,7 +210,7 @@ func (d dataDir) read() (*member, error) {
 	if err := d.readSecret(sealingFile, m.sealing[:]); err != nil {
 		return nil, err
 	}
-	if err := d.readSecret(gossipFile, m.gossip[:]); err != nil {
+	if m.gossip, err = d.readGossipKeys(); err != nil {
 		return nil, err
 	}
 	if m.authority, err = d.readAuthority(); err != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/testing/protocmp"
 
+	"github.com/meshd/meshd/internal/gossip"
 	"github.com/meshd/meshd/internal/pki"
 	"github.com/meshd/meshd/store/command"
 	"github.com/meshd/meshd/store/state"
@@ -56,7 +57,7 @@ func TestInitFillsTheDirectory(t *testing.T) {
 	if diff := cmp.Diff(m.authority, m.init.Authority, protocmp.Transform()); diff != "" {
 		t.Errorf("authorities differ:\n%s", diff)
 	}
-	if m.gossip == [32]byte{} || m.sealing == (pki.SealingKey{}) || m.ID == m.ClusterID {
+	if len(m.gossip) != 1 || m.gossip[0] == (gossip.Key{}) || m.sealing == (pki.SealingKey{}) || m.ID == m.ClusterID {
 		t.Error("keys or ids were not made")
 	}
 	checkModes(t, string(dir))

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	apiv1 "github.com/meshd/meshd/api/v1"
+	"github.com/meshd/meshd/internal/gossip"
 	"github.com/meshd/meshd/internal/mesh"
 	"github.com/meshd/meshd/internal/pki"
 	"github.com/meshd/meshd/server/ca"
@@ -53,8 +54,8 @@ func founder(c Config, o InitOptions, now time.Time) (*member, error) {
 		record:  record{ID: randomHex(8), Name: c.Name, ClusterID: randomHex(8), ClusterName: o.ClusterName, TrustDomain: o.TrustDomain},
 		key:     key,
 		sealing: pki.NewSealingKey(),
+		gossip:  []gossip.Key{gossip.NewKey()},
 	}
-	rand.Read(m.gossip[:]) // never fails
 	if m.authority, err = ca.Create(m.ClusterID, m.TrustDomain, m.sealing, now); err != nil {
 		return nil, err
 	}

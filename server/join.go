@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	apiv1 "github.com/meshd/meshd/api/v1"
+	"github.com/meshd/meshd/internal/gossip"
 	"github.com/meshd/meshd/internal/grpcx"
 	"github.com/meshd/meshd/internal/jointoken"
 	"github.com/meshd/meshd/internal/pki"
@@ -126,14 +127,31 @@ func newMember(c Config, token *jointoken.Token, key *ecdsa.PrivateKey, r *apiv1
 	if err := checkChain(token, c.Name, key, r.Chain); err != nil {
 		return nil, fmt.Errorf("the mesh sent a certificate that is of no use: %w", err)
 	}
-	secrets := r.GetServer()
-	if len(secrets.GetGossipKey()) != len(m.gossip) || len(secrets.GetSealingKey()) != len(m.sealing) {
-		return nil, errors.New("the mesh did not send the keys that a server needs: are all servers of the same version?")
+	if err := m.takeSecrets(r.GetServer()); err != nil {
+		return nil, err
 	}
-	copy(m.gossip[:], secrets.GossipKey)
-	copy(m.sealing[:], secrets.SealingKey)
 	return m, nil
 }
+
+func (m *member) takeSecrets(s *apiv1.ServerSecrets) error {
+	keys := s.GetGossipKeys()
+	if len(keys) == 0 {
+		keys = [][]byte{s.GetGossipKey()} // from a server that knows of one only
+	}
+	for _, key := range keys {
+		if len(key) != len(gossip.Key{}) {
+			return errNoKeys
+		}
+		m.gossip = append(m.gossip, gossip.Key(key))
+	}
+	if len(s.GetSealingKey()) != len(m.sealing) {
+		return errNoKeys
+	}
+	copy(m.sealing[:], s.SealingKey)
+	return nil
+}
+
+var errNoKeys = errors.New("the mesh did not send the keys that a server needs: are all servers of the same version?")
 
 func checkChain(token *jointoken.Token, name string, key *ecdsa.PrivateKey, chain [][]byte) error {
 	if _, err := pki.Certificate(chain, key); err != nil {

@@ -230,7 +230,7 @@ func (s *Server) peers() []rpc.Peer {
 
 // secrets are what a server that joins needs.
 func (s *Server) secrets() *apiv1.ServerSecrets {
-	secrets := &apiv1.ServerSecrets{GossipKey: s.member.gossip[:], SealingKey: s.member.sealing[:]}
+	secrets := &apiv1.ServerSecrets{GossipKey: s.member.gossip[0][:], SealingKey: s.member.sealing[:]}
 	for _, server := range s.replica.Local().Servers(nil) {
 		secrets.GossipAddresses = append(secrets.GossipAddresses, server.GossipAddress)
 	}

@@ -28,7 +28,7 @@ func (s *Server) startGossip(ctx context.Context) error {
 	}
 	s.gossip, err = gossip.Start(ctx, gossip.Config{
 		Name: s.member.ID, Bind: s.cfg.GossipListen, Advertise: advertise,
-		Key: s.member.gossip, Label: s.member.ClusterID, Network: s.cfg.Network, Logger: s.log,
+		Keys: s.member.gossip, Label: s.member.ClusterID, Network: s.cfg.Network, Logger: s.log,
 		Tags: gossip.Tags{Name: s.member.Name, Address: s.cfg.Advertise, Version: version.Version()},
 	})
 	if err != nil {

@@ -113,7 +113,7 @@ func (p *pool) restart(i int, version string) {
 		p.t.Fatal(err)
 	}
 	g, err := Start(p.t.Context(), Config{
-		Name: old.rejoin.self, Bind: ":7301", Advertise: old.Address(), Key: [32]byte{1}, Label: "cluster",
+		Name: old.rejoin.self, Bind: ":7301", Advertise: old.Address(), Keys: []Key{{1}}, Label: "cluster",
 		Tags: Tags{Version: version}, Network: p.hosts[i], Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
@@ -131,12 +131,12 @@ func TestJoinGoesOnTrying(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &pool{t: t, net: memnet.New()}
 		defer p.stop()
-		p.add(0, [32]byte{1}, "cluster")
+		p.add(0, Key{1}, "cluster")
 		if err := p.all[0].Join([]string{"10.0.0.2:7301"}); err == nil {
 			t.Error("joined nobody")
 		}
 		time.Sleep(time.Minute)
-		p.add(1, [32]byte{1}, "cluster")
+		p.add(1, Key{1}, "cluster")
 		p.want(0, map[string]State{"s0": Alive, "s1": Alive})
 	})
 }
@@ -228,7 +228,7 @@ func TestStrangersDoNotFillTheLog(t *testing.T) {
 		p := newPool(t, 2)
 		defer p.stop()
 		var out bytes.Buffer
-		l := quietly(slog.New(slog.NewTextHandler(&out, nil)))
+		l := quietly(slog.New(slog.NewTextHandler(&out, nil))).logger()
 		for range 1000 {
 			l.Printf("[ERR] memberlist: Decrypt packet failed: no installed keys could decrypt the message from=10.0.0.9:53")
 			l.Printf("[DEBUG] memberlist: Stream connection from=10.0.0.9:53")

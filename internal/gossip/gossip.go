@@ -10,6 +10,8 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/memberlist"
@@ -26,8 +28,9 @@ type Config struct {
 	// Advertise is where the others reach this member. Its IP address must be
 	// given; port 0 stands for the port of Bind.
 	Advertise netip.AddrPort
-	// Key encrypts and authenticates every message.
-	Key [32]byte
+	// Keys encrypt and authenticate every message: the first one is used for
+	// sending, all are understood.
+	Keys []Key
 	// Label keeps pools apart that happen to meet: the cluster's id.
 	Label string
 	// Tags are what the others are to know of this member.
@@ -48,8 +51,10 @@ type State string
 
 const (
 	Alive State = "alive"
-	// Dead members answer no more: they died, were cut off, or left.
+	// Dead members answer no more: they died or were cut off.
 	Dead State = "dead"
+	// Left members have said that they go.
+	Left State = "left"
 )
 
 // A Member of the pool.
@@ -66,6 +71,8 @@ type Gossip struct {
 	transport *transport
 	seen      *roster
 	rejoin    *rejoiner
+	keys      *keyring
+	log       *logWriter
 }
 
 // Start makes a pool of one; Join merges it with others.
@@ -77,19 +84,26 @@ func Start(ctx context.Context, c Config) (*Gossip, error) {
 	if len(meta) > memberlist.MetaMaxSize {
 		return nil, fmt.Errorf("gossip tags take %d bytes, more than %d: shorten the server's name", len(meta), memberlist.MetaMaxSize)
 	}
+	keys, err := newKeyring(c.Keys)
+	if err != nil {
+		return nil, err
+	}
 	t, err := listen(ctx, c.Network, c.Bind, c.Advertise, c.Logger)
 	if err != nil {
 		return nil, fmt.Errorf("opening the gossip port: %w", err)
 	}
 	seen := newRoster()
+	log := quietly(c.Logger)
 	mc := tuned(c, t)
-	mc.Delegate = delegate(meta)
+	mc.Keyring = keys.ring
+	mc.Logger = log.logger()
+	mc.Delegate = delegate{meta, seen}
 	mc.Events = seen
 	list, err := memberlist.Create(mc)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("starting gossip: %w", err), t.Shutdown())
 	}
-	return &Gossip{list, t, seen, startRejoiner(list, seen, c.Name)}, nil
+	return &Gossip{list, t, seen, startRejoiner(list, seen, c.Name), keys, log}, nil
 }
 
 // tuned is for a pool of a few servers that must see a dead one in about three
@@ -98,7 +112,6 @@ func tuned(c Config, t *transport) *memberlist.Config {
 	mc := memberlist.DefaultLANConfig()
 	mc.Name = c.Name
 	mc.Label = c.Label
-	mc.SecretKey = c.Key[:]
 	mc.Transport = t
 	mc.AdvertiseAddr = t.advertise.Addr().String()
 	mc.AdvertisePort = int(t.advertise.Port())
@@ -115,7 +128,6 @@ func tuned(c Config, t *transport) *memberlist.Config {
 	mc.TCPTimeout = 5 * time.Second
 	// A compressed packet can blow up when opened; messages are small anyway.
 	mc.EnableCompression = false
-	mc.Logger = quietly(c.Logger)
 	return mc
 }
 
@@ -148,37 +160,80 @@ func (g *Gossip) Address() netip.AddrPort { return g.transport.advertise }
 // may be told at once. It is for one receiver.
 func (g *Gossip) Changes() <-chan struct{} { return g.seen.changed }
 
+// Keys are the fingerprints of the keys in use, that for sending first.
+func (g *Gossip) Keys() []string { return g.keys.fingerprints() }
+
+// SetKeys replaces the keys. Members that have none of them are strangers from
+// then on.
+func (g *Gossip) SetKeys(keys []Key) error { return g.keys.set(keys) }
+
 // Leave tells the others that this member goes of its own will and waits until
-// one of them has heard it, for timeout at most.
+// they have heard it, for timeout at most. They hold it for Left afterwards.
 func (g *Gossip) Leave(timeout time.Duration) error {
 	g.rejoin.halt()
+	g.sayGoodbye(timeout)
 	if err := g.list.Leave(timeout); err != nil {
 		return fmt.Errorf("leaving gossip: %w", err)
 	}
 	return nil
 }
 
-// Stop closes the port and its connections and waits for what was started here; probes that
-// memberlist has under way end by themselves within seconds. Without Leave
-// before it, the others will find this member dead.
+// sayGoodbye tells every member by itself: memberlist knows those who left from
+// those who died, and does not say.
+func (g *Gossip) sayGoodbye(timeout time.Duration) {
+	var telling sync.WaitGroup
+	for _, n := range g.list.Members() {
+		if n.Name != g.rejoin.self {
+			// One that cannot be told will take this member for dead.
+			telling.Go(func() { _ = g.list.SendReliable(n, goodbye(g.rejoin.self)) })
+		}
+	}
+	told := make(chan struct{})
+	g.rejoin.running.Go(func() { // what Stop cuts off, it waits for
+		telling.Wait()
+		close(told)
+	})
+	select {
+	case <-told:
+	case <-time.After(timeout):
+	}
+}
+
+// Stop closes the port and its connections and waits for what was started here;
+// probes that memberlist has under way end by themselves within seconds, without
+// a word. Without Leave before it, the others will find this member dead.
 func (g *Gossip) Stop() error {
 	g.rejoin.halt()
 	err := g.list.Shutdown()
 	g.rejoin.running.Wait()
+	g.log.mute()
 	if err != nil {
 		return fmt.Errorf("stopping gossip: %w", err)
 	}
 	return nil
 }
 
-// delegate hands this member's tags to memberlist; nothing else is gossiped.
-type delegate []byte
+// delegate hands this member's tags to memberlist, and takes what is said beside
+// its own messages: goodbyes.
+type delegate struct {
+	meta []byte
+	seen *roster
+}
 
-func (d delegate) NodeMeta(int) []byte           { return d }
-func (delegate) NotifyMsg([]byte)                {}
+func (d delegate) NodeMeta(int) []byte           { return d.meta }
 func (delegate) GetBroadcasts(int, int) [][]byte { return nil }
 func (delegate) LocalState(bool) []byte          { return nil }
 func (delegate) MergeRemoteState([]byte, bool)   {}
+
+func (d delegate) NotifyMsg(message []byte) {
+	if id, ok := strings.CutPrefix(string(message), goodbyePrefix); ok {
+		d.seen.leaves(id)
+	}
+}
+
+const goodbyePrefix = "left "
+
+func goodbye(id string) []byte { return []byte(goodbyePrefix + id) }
 
 func addrPort(ip net.IP, port uint16) netip.AddrPort {
 	a, _ := netip.AddrFromSlice(ip)

@@ -25,7 +25,7 @@ type pool struct {
 func newPool(t *testing.T, n int) *pool {
 	p := &pool{t: t, net: memnet.New()}
 	for i := range n {
-		p.add(i, [32]byte{1}, "cluster")
+		p.add(i, Key{1}, "cluster")
 	}
 	for _, g := range p.all[1:] {
 		if err := g.Join([]string{p.all[0].Address().String()}); err != nil {
@@ -35,7 +35,7 @@ func newPool(t *testing.T, n int) *pool {
 	return p
 }
 
-func (p *pool) add(i int, key [32]byte, label string) *Gossip {
+func (p *pool) add(i int, key Key, label string) *Gossip {
 	p.t.Helper()
 	ip := netip.AddrFrom4([4]byte{10, 0, 0, byte(i + 1)})
 	h := p.net.Host(fmt.Sprintf("h%d", i), ip)
@@ -43,7 +43,7 @@ func (p *pool) add(i int, key [32]byte, label string) *Gossip {
 		Name:      fmt.Sprintf("s%d", i),
 		Bind:      ":7301",
 		Advertise: netip.AddrPortFrom(ip, 0),
-		Key:       key,
+		Keys:      []Key{key},
 		Label:     label,
 		Tags:      Tags{Name: fmt.Sprintf("vm%d", i), Address: ip.String() + ":7300", Version: "1"},
 		Network:   h,
@@ -125,7 +125,7 @@ func TestLeaveIsSeenAtOnce(t *testing.T) {
 		if err := p.all[1].Leave(5 * time.Second); err != nil {
 			t.Fatal(err)
 		}
-		p.want(0, map[string]State{"s0": Alive, "s1": Dead, "s2": Alive})
+		p.want(0, map[string]State{"s0": Alive, "s1": Left, "s2": Alive})
 		if d := time.Since(left); d > time.Second {
 			t.Errorf("it took %v to see that a member left", d)
 		}
@@ -137,8 +137,8 @@ func TestStrangersStayOut(t *testing.T) {
 		p := newPool(t, 1)
 		defer p.stop()
 		for what, g := range map[string]*Gossip{
-			"another key":   p.add(1, [32]byte{2}, "cluster"),
-			"another label": p.add(2, [32]byte{1}, "other"),
+			"another key":   p.add(1, Key{2}, "cluster"),
+			"another label": p.add(2, Key{1}, "other"),
 		} {
 			if err := g.Join([]string{p.all[0].Address().String()}); err == nil {
 				t.Errorf("a member with %s could join", what)

@@ -5,22 +5,35 @@ import (
 	"log"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/meshd/meshd/internal/telemetry"
 )
 
-// quietly is memberlist's logger: every packet of a stranger makes it write a
+// quietly takes memberlist's log: every packet of a stranger makes it write a
 // line.
-func quietly(logger *slog.Logger) *log.Logger {
-	return log.New(logWriter{telemetry.Limit(logger, 20, 10*time.Second)}, "", 0)
+func quietly(logger *slog.Logger) *logWriter {
+	return &logWriter{limited: telemetry.Limit(logger, 20, 10*time.Second)}
 }
 
-// logWriter takes memberlist's log lines, such as "[WARN] memberlist: text",
+// A logWriter takes memberlist's log lines, such as "[WARN] memberlist: text",
 // to the level that they name.
-type logWriter struct{ logger *slog.Logger }
+type logWriter struct {
+	limited *slog.Logger
+	muted   atomic.Bool
+}
 
-func (w logWriter) Write(line []byte) (int, error) {
+func (w *logWriter) logger() *log.Logger { return log.New(w, "", 0) }
+
+// mute ends the log: whoever passed the logger in may be gone before
+// memberlist's last probe.
+func (w *logWriter) mute() { w.muted.Store(true) }
+
+func (w *logWriter) Write(line []byte) (int, error) {
+	if w.muted.Load() {
+		return len(line), nil
+	}
 	level, text := slog.LevelInfo, strings.TrimSpace(string(line))
 	if word, rest, ok := strings.Cut(text, "] "); ok && strings.HasPrefix(word, "[") {
 		text = rest
@@ -32,6 +45,6 @@ func (w logWriter) Write(line []byte) (int, error) {
 			level = slog.LevelDebug
 		}
 	}
-	w.logger.Log(context.Background(), level, "gossip: "+strings.TrimPrefix(text, "memberlist: "))
+	w.limited.Log(context.Background(), level, "gossip: "+strings.TrimPrefix(text, "memberlist: "))
 	return len(line), nil
 }

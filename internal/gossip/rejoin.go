@@ -58,12 +58,12 @@ func (r *rejoiner) run() {
 	}
 }
 
-// lost are the addresses of the dead, and the seeds while nobody else is alive.
+// lost are the addresses of those who are gone, and the seeds while nobody else is alive.
 func (r *rejoiner) lost() (addresses []string) {
 	alone := true
 	for _, m := range r.seen.members() {
 		switch {
-		case m.State == Dead:
+		case m.State != Alive:
 			addresses = append(addresses, m.Address.String())
 		case m.ID != r.self:
 			alone = false
