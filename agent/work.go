@@ -139,7 +139,6 @@ func (a *Agent) trust(known *slice.Slice) error {
 // settle makes next what the agent works by, and tells everybody concerned.
 func (a *Agent) settle(next built) {
 	w := &a.work
-	last := w.now
 	w.now = next
 	close(w.changed)
 	w.changed = make(chan struct{})
@@ -151,9 +150,7 @@ func (a *Agent) settle(next built) {
 		return // nothing came yet
 	}
 	a.keep(next.slice)
-	if last.slice != next.slice || !slices.Equal(last.problems, next.problems) {
-		a.control.Ack(next.slice.Version, next.problems)
-	}
+	a.control.Ack(next.slice.Version, next.problems)
 	select {
 	case <-a.ready:
 	default:

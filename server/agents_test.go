@@ -339,6 +339,65 @@ func TestAcknowledgementsShowInStatus(t *testing.T) {
 	})
 }
 
+// What the agents of another server run shows too, and a server that does not
+// answer is named.
+func TestStatusTellsOfTheAgentsOfAllServers(t *testing.T) {
+	bubble(t, 3, func(t *testing.T, m *meshtest.Mesh) {
+		for i, s := range m.Servers {
+			stream := m.JoinFakeAgent(fmt.Sprintf("h%d", i)).Connect(s)
+			m.WaitFor("the slice", func() bool { return len(stream.Updates()) > 0 })
+		}
+		synctest.Wait()
+		f := func(agents, silent string) {
+			t.Helper()
+			reply, err := m.Leader().Admin().Status(t.Context(), &apiv1.StatusRequest{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var names []string
+			for _, a := range reply.Agents {
+				names = append(names, a.Node)
+			}
+			if got := strings.Join(names, " "); got != agents {
+				t.Errorf("status shows the agents %s, want %s", got, agents)
+			}
+			if got := strings.Join(reply.SilentServers, " "); got != silent {
+				t.Errorf("status says that %q did not answer, want %q", got, silent)
+			}
+		}
+		f("h0 h1 h2", "")
+		apart := m.Follower()
+		for _, s := range m.Servers {
+			if s != apart {
+				m.Net.Partition(hosts(apart), hosts(s))
+			}
+		}
+		var others []string
+		for i, s := range m.Servers {
+			if s != apart {
+				others = append(others, fmt.Sprintf("h%d", i))
+			}
+		}
+		f(strings.Join(others, " "), apart.Name)
+		m.Net.Heal()
+	})
+}
+
+func TestTheGenerationOfCertificatesShowsInStatus(t *testing.T) {
+	bubble(t, 1, func(t *testing.T, m *meshtest.Mesh) {
+		stream := m.JoinFakeAgent("h1").Connect(m.Servers[0])
+		m.WaitFor("the slice", func() bool { return len(stream.Updates()) > 0 })
+		stream.Send(&apiv1.AgentMessage{Message: &apiv1.AgentMessage_Ack{
+			Ack: &apiv1.Ack{Version: stream.Slice().Version, AuthorityGeneration: 7},
+		}})
+		synctest.Wait()
+		reply, err := m.Servers[0].Admin().Status(t.Context(), &apiv1.StatusRequest{})
+		if err != nil || len(reply.Agents) != 1 || reply.Agents[0].AuthorityGeneration != 7 {
+			t.Errorf("status shows %v, %v", reply.GetAgents(), err)
+		}
+	})
+}
+
 func TestSign(t *testing.T) {
 	bubble(t, 3, func(t *testing.T, m *meshtest.Mesh) {
 		h := m.JoinFakeAgent("h1")

@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/meshd/meshd/agent/slice"
 	apiv1 "github.com/meshd/meshd/api/v1"
@@ -26,6 +27,9 @@ type Config struct {
 	SaveServers func([]string)
 	// Hello introduces this host; the slice version is filled in.
 	Hello *apiv1.Hello
+	// Generation is the lowest authority generation among the certificates that
+	// the host uses; nil means that it is not known.
+	Generation func() uint64
 	// Slice that the host held when it stopped last.
 	Slice  *slice.Slice
 	Logger *slog.Logger
@@ -97,7 +101,19 @@ func (c *Client) Changes() <-chan struct{} { return c.changes }
 // Ack tells the servers which slice version the host runs, and what of it could
 // not be put to work.
 func (c *Client) Ack(version uint64, problems []string) {
-	c.update(func() { c.ack = &apiv1.Ack{Version: version, Problems: problems} })
+	ack := &apiv1.Ack{Version: version, Problems: problems}
+	if c.cfg.Generation != nil {
+		ack.AuthorityGeneration = c.cfg.Generation()
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if behind := c.behind.slice; behind != nil {
+		ack.Version = behind.Version // it is what the server waits for
+	}
+	if !proto.Equal(c.ack, ack) {
+		c.ack = ack
+		c.wake()
+	}
 }
 
 // A Status says how a client stands with the servers.
@@ -136,6 +152,11 @@ func (c *Client) update(f func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	f()
+	c.wake()
+}
+
+// wake wakes whoever waits for the state, which is locked.
+func (c *Client) wake() {
 	close(c.changed)
 	c.changed = make(chan struct{})
 }

@@ -51,7 +51,7 @@ func (c *Client) mergeLocked(u *apiv1.SliceUpdate) error {
 	if next.Version < c.slice.Version && !c.outwaited() {
 		// The server goes on only when it hears that its update came.
 		c.behind.slice = next
-		c.ack = &apiv1.Ack{Version: next.Version, Problems: c.ack.GetProblems()}
+		c.ack = &apiv1.Ack{Version: next.Version, Problems: c.ack.GetProblems(), AuthorityGeneration: c.ack.GetAuthorityGeneration()}
 		return nil
 	}
 	c.adopt(next)

@@ -21,6 +21,9 @@ type Slice struct {
 	Nodes    map[string]*apiv1.Node         // by name
 	Mesh     *apiv1.Mesh                    // nil means all defaults
 	Roots    [][]byte                       // trust anchors, DER
+	// Generation is the authority's: certificates of an older one are to be
+	// renewed.
+	Generation uint64
 }
 
 // Empty is the slice of an agent that was told nothing yet.
@@ -42,6 +45,8 @@ func (s *Slice) Merge(u *apiv1.SliceUpdate) (*Slice, error) {
 		Nodes:    maps.Clone(s.Nodes),
 		Mesh:     s.Mesh,
 		Roots:    s.Roots,
+
+		Generation: s.Generation,
 	}
 	for _, name := range u.GetRemovedServices() {
 		delete(next.Services, name)
@@ -59,14 +64,14 @@ func (s *Slice) Merge(u *apiv1.SliceUpdate) (*Slice, error) {
 		next.Mesh = u.GetMesh()
 	}
 	if len(u.GetRoots()) > 0 {
-		next.Roots = u.GetRoots()
+		next.Roots, next.Generation = u.GetRoots(), u.GetAuthorityGeneration()
 	}
 	return next, nil
 }
 
 // Snapshot gives all of the slice as one update, in a stable order.
 func (s *Slice) Snapshot() *apiv1.SliceUpdate {
-	u := &apiv1.SliceUpdate{Version: s.Version, Snapshot: true, Mesh: s.Mesh, Roots: s.Roots}
+	u := &apiv1.SliceUpdate{Version: s.Version, Snapshot: true, Mesh: s.Mesh, Roots: s.Roots, AuthorityGeneration: s.Generation}
 	for _, name := range slices.Sorted(maps.Keys(s.Services)) {
 		u.Services = append(u.Services, s.Services[name])
 	}

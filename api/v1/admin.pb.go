@@ -1886,8 +1886,10 @@ type StatusReply struct {
 	InstancesPassing uint32                 `protobuf:"varint,8,opt,name=instances_passing,json=instancesPassing,proto3" json:"instances_passing,omitempty"`
 	Version          string                 `protobuf:"bytes,9,opt,name=version,proto3" json:"version,omitempty"` // of the answering server
 	Agents           []*AgentStatus         `protobuf:"bytes,10,rep,name=agents,proto3" json:"agents,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// Names of the servers that did not tell of their agents.
+	SilentServers []string `protobuf:"bytes,11,rep,name=silent_servers,json=silentServers,proto3" json:"silent_servers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *StatusReply) Reset() {
@@ -1990,6 +1992,13 @@ func (x *StatusReply) GetAgents() []*AgentStatus {
 	return nil
 }
 
+func (x *StatusReply) GetSilentServers() []string {
+	if x != nil {
+		return x.SilentServers
+	}
+	return nil
+}
+
 type ServerStatus struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -2082,7 +2091,8 @@ func (x *ServerStatus) GetVersion() string {
 	return ""
 }
 
-// What an agent last acknowledged, as far as the answering server knows.
+// How far an agent has come: the newest version of which it has acknowledged all
+// that concerns it.
 type AgentStatus struct {
 	state               protoimpl.MessageState `protogen:"open.v1"`
 	Node                string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
@@ -4530,7 +4540,7 @@ const file_api_v1_admin_proto_rawDesc = "" +
 	"other_mesh\x18\x02 \x01(\bR\totherMesh\",\n" +
 	"\x14RestoreSnapshotReply\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\"\x0f\n" +
-	"\rStatusRequest\"\xe9\x02\n" +
+	"\rStatusRequest\"\x90\x03\n" +
 	"\vStatusReply\x12+\n" +
 	"\acluster\x18\x01 \x01(\v2\x11.meshd.v1.ClusterR\acluster\x120\n" +
 	"\aservers\x18\x02 \x03(\v2\x16.meshd.v1.ServerStatusR\aservers\x12\x14\n" +
@@ -4543,7 +4553,8 @@ const file_api_v1_admin_proto_rawDesc = "" +
 	"\x11instances_passing\x18\b \x01(\rR\x10instancesPassing\x12\x18\n" +
 	"\aversion\x18\t \x01(\tR\aversion\x12-\n" +
 	"\x06agents\x18\n" +
-	" \x03(\v2\x15.meshd.v1.AgentStatusR\x06agents\"\xaa\x01\n" +
+	" \x03(\v2\x15.meshd.v1.AgentStatusR\x06agents\x12%\n" +
+	"\x0esilent_servers\x18\v \x03(\tR\rsilentServers\"\xaa\x01\n" +
 	"\fServerStatus\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +

@@ -516,8 +516,14 @@ type Hello struct {
 	SliceVersion uint64 `protobuf:"varint,5,opt,name=slice_version,json=sliceVersion,proto3" json:"slice_version,omitempty"`
 	// The services whose details the agent wants; see Interest.
 	Interest *Interest `protobuf:"bytes,6,opt,name=interest,proto3" json:"interest,omitempty"`
-	// The agent takes service slices in parts; see ServiceSlice.partial.
+	// The agent takes service slices in parts (see ServiceSlice.partial) and
+	// updates in several messages (see SliceUpdate.more), and knows of services by
+	// name only. Agents of before do not, and are told everything.
 	PartialSlices bool `protobuf:"varint,7,opt,name=partial_slices,json=partialSlices,proto3" json:"partial_slices,omitempty"`
+	// The slice that the agent holds is scoped (see SliceUpdate.scoped), and the
+	// services that it holds more of than a name.
+	Scoped        bool     `protobuf:"varint,8,opt,name=scoped,proto3" json:"scoped,omitempty"`
+	Details       []string `protobuf:"bytes,9,rep,name=details,proto3" json:"details,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -599,6 +605,20 @@ func (x *Hello) GetPartialSlices() bool {
 		return x.PartialSlices
 	}
 	return false
+}
+
+func (x *Hello) GetScoped() bool {
+	if x != nil {
+		return x.Scoped
+	}
+	return false
+}
+
+func (x *Hello) GetDetails() []string {
+	if x != nil {
+		return x.Details
+	}
+	return nil
 }
 
 // Interest is the whole set of services whose endpoints, routes and policies an
@@ -846,6 +866,7 @@ type ServerMessage struct {
 	//	*ServerMessage_Slice
 	//	*ServerMessage_Registrations
 	//	*ServerMessage_Heartbeat
+	//	*ServerMessage_Move
 	Message       isServerMessage_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -924,6 +945,15 @@ func (x *ServerMessage) GetHeartbeat() *Heartbeat {
 	return nil
 }
 
+func (x *ServerMessage) GetMove() *Move {
+	if x != nil {
+		if x, ok := x.Message.(*ServerMessage_Move); ok {
+			return x.Move
+		}
+	}
+	return nil
+}
+
 type isServerMessage_Message interface {
 	isServerMessage_Message()
 }
@@ -944,6 +974,10 @@ type ServerMessage_Heartbeat struct {
 	Heartbeat *Heartbeat `protobuf:"bytes,4,opt,name=heartbeat,proto3,oneof"`
 }
 
+type ServerMessage_Move struct {
+	Move *Move `protobuf:"bytes,5,opt,name=move,proto3,oneof"`
+}
+
 func (*ServerMessage_Welcome) isServerMessage_Message() {}
 
 func (*ServerMessage_Slice) isServerMessage_Message() {}
@@ -951,6 +985,54 @@ func (*ServerMessage_Slice) isServerMessage_Message() {}
 func (*ServerMessage_Registrations) isServerMessage_Message() {}
 
 func (*ServerMessage_Heartbeat) isServerMessage_Message() {}
+
+func (*ServerMessage_Move) isServerMessage_Message() {}
+
+// Move asks an agent to go to another server, because this one has more than its
+// share of them. The agent may stay where it is.
+type Move struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Server        string                 `protobuf:"bytes,1,opt,name=server,proto3" json:"server,omitempty"` // host:port
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Move) Reset() {
+	*x = Move{}
+	mi := &file_api_v1_control_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Move) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Move) ProtoMessage() {}
+
+func (x *Move) ProtoReflect() protoreflect.Message {
+	mi := &file_api_v1_control_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Move.ProtoReflect.Descriptor instead.
+func (*Move) Descriptor() ([]byte, []int) {
+	return file_api_v1_control_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Move) GetServer() string {
+	if x != nil {
+		return x.Server
+	}
+	return ""
+}
 
 type Welcome struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -962,7 +1044,7 @@ type Welcome struct {
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_api_v1_control_proto_msgTypes[12]
+	mi := &file_api_v1_control_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -974,7 +1056,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_control_proto_msgTypes[12]
+	mi := &file_api_v1_control_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -987,7 +1069,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_api_v1_control_proto_rawDescGZIP(), []int{12}
+	return file_api_v1_control_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Welcome) GetServer() string {
@@ -1017,7 +1099,7 @@ type RegistrationsResult struct {
 
 func (x *RegistrationsResult) Reset() {
 	*x = RegistrationsResult{}
-	mi := &file_api_v1_control_proto_msgTypes[13]
+	mi := &file_api_v1_control_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1029,7 +1111,7 @@ func (x *RegistrationsResult) String() string {
 func (*RegistrationsResult) ProtoMessage() {}
 
 func (x *RegistrationsResult) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_control_proto_msgTypes[13]
+	mi := &file_api_v1_control_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1042,7 +1124,7 @@ func (x *RegistrationsResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegistrationsResult.ProtoReflect.Descriptor instead.
 func (*RegistrationsResult) Descriptor() ([]byte, []int) {
-	return file_api_v1_control_proto_rawDescGZIP(), []int{13}
+	return file_api_v1_control_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *RegistrationsResult) GetSequence() uint64 {
@@ -1076,7 +1158,7 @@ type RefusedInstance struct {
 
 func (x *RefusedInstance) Reset() {
 	*x = RefusedInstance{}
-	mi := &file_api_v1_control_proto_msgTypes[14]
+	mi := &file_api_v1_control_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1088,7 +1170,7 @@ func (x *RefusedInstance) String() string {
 func (*RefusedInstance) ProtoMessage() {}
 
 func (x *RefusedInstance) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_control_proto_msgTypes[14]
+	mi := &file_api_v1_control_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1101,7 +1183,7 @@ func (x *RefusedInstance) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefusedInstance.ProtoReflect.Descriptor instead.
 func (*RefusedInstance) Descriptor() ([]byte, []int) {
-	return file_api_v1_control_proto_rawDescGZIP(), []int{14}
+	return file_api_v1_control_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *RefusedInstance) GetId() string {
@@ -1136,14 +1218,17 @@ type SliceUpdate struct {
 	// and the agent has said no interest in more.
 	Index []*ServiceName `protobuf:"bytes,10,rep,name=index,proto3" json:"index,omitempty"`
 	// This update leaves services out unless the agent hosts or wants them.
-	Scoped        bool `protobuf:"varint,11,opt,name=scoped,proto3" json:"scoped,omitempty"`
+	Scoped bool `protobuf:"varint,11,opt,name=scoped,proto3" json:"scoped,omitempty"`
+	// Another message with more of the same update follows. Nothing of an update
+	// is put to work before all of it is there.
+	More          bool `protobuf:"varint,12,opt,name=more,proto3" json:"more,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SliceUpdate) Reset() {
 	*x = SliceUpdate{}
-	mi := &file_api_v1_control_proto_msgTypes[15]
+	mi := &file_api_v1_control_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1155,7 +1240,7 @@ func (x *SliceUpdate) String() string {
 func (*SliceUpdate) ProtoMessage() {}
 
 func (x *SliceUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_control_proto_msgTypes[15]
+	mi := &file_api_v1_control_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1168,7 +1253,7 @@ func (x *SliceUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SliceUpdate.ProtoReflect.Descriptor instead.
 func (*SliceUpdate) Descriptor() ([]byte, []int) {
-	return file_api_v1_control_proto_rawDescGZIP(), []int{15}
+	return file_api_v1_control_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *SliceUpdate) GetVersion() uint64 {
@@ -1248,6 +1333,13 @@ func (x *SliceUpdate) GetScoped() bool {
 	return false
 }
 
+func (x *SliceUpdate) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
 // A ServiceName is all that an agent knows of a service that it does not use.
 type ServiceName struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1259,7 +1351,7 @@ type ServiceName struct {
 
 func (x *ServiceName) Reset() {
 	*x = ServiceName{}
-	mi := &file_api_v1_control_proto_msgTypes[16]
+	mi := &file_api_v1_control_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1271,7 +1363,7 @@ func (x *ServiceName) String() string {
 func (*ServiceName) ProtoMessage() {}
 
 func (x *ServiceName) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_control_proto_msgTypes[16]
+	mi := &file_api_v1_control_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1284,7 +1376,7 @@ func (x *ServiceName) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServiceName.ProtoReflect.Descriptor instead.
 func (*ServiceName) Descriptor() ([]byte, []int) {
-	return file_api_v1_control_proto_rawDescGZIP(), []int{16}
+	return file_api_v1_control_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ServiceName) GetName() string {
@@ -1321,7 +1413,7 @@ type ServiceSlice struct {
 
 func (x *ServiceSlice) Reset() {
 	*x = ServiceSlice{}
-	mi := &file_api_v1_control_proto_msgTypes[17]
+	mi := &file_api_v1_control_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1333,7 +1425,7 @@ func (x *ServiceSlice) String() string {
 func (*ServiceSlice) ProtoMessage() {}
 
 func (x *ServiceSlice) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_control_proto_msgTypes[17]
+	mi := &file_api_v1_control_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1346,7 +1438,7 @@ func (x *ServiceSlice) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServiceSlice.ProtoReflect.Descriptor instead.
 func (*ServiceSlice) Descriptor() ([]byte, []int) {
-	return file_api_v1_control_proto_rawDescGZIP(), []int{17}
+	return file_api_v1_control_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ServiceSlice) GetName() string {
@@ -1415,7 +1507,7 @@ type EndpointKey struct {
 
 func (x *EndpointKey) Reset() {
 	*x = EndpointKey{}
-	mi := &file_api_v1_control_proto_msgTypes[18]
+	mi := &file_api_v1_control_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1427,7 +1519,7 @@ func (x *EndpointKey) String() string {
 func (*EndpointKey) ProtoMessage() {}
 
 func (x *EndpointKey) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_control_proto_msgTypes[18]
+	mi := &file_api_v1_control_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1440,7 +1532,7 @@ func (x *EndpointKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndpointKey.ProtoReflect.Descriptor instead.
 func (*EndpointKey) Descriptor() ([]byte, []int) {
-	return file_api_v1_control_proto_rawDescGZIP(), []int{18}
+	return file_api_v1_control_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *EndpointKey) GetNodeId() string {
@@ -1478,7 +1570,7 @@ type Endpoint struct {
 
 func (x *Endpoint) Reset() {
 	*x = Endpoint{}
-	mi := &file_api_v1_control_proto_msgTypes[19]
+	mi := &file_api_v1_control_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1490,7 +1582,7 @@ func (x *Endpoint) String() string {
 func (*Endpoint) ProtoMessage() {}
 
 func (x *Endpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_control_proto_msgTypes[19]
+	mi := &file_api_v1_control_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1503,7 +1595,7 @@ func (x *Endpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Endpoint.ProtoReflect.Descriptor instead.
 func (*Endpoint) Descriptor() ([]byte, []int) {
-	return file_api_v1_control_proto_rawDescGZIP(), []int{19}
+	return file_api_v1_control_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Endpoint) GetNode() string {
@@ -1600,7 +1692,7 @@ type SignRequest struct {
 
 func (x *SignRequest) Reset() {
 	*x = SignRequest{}
-	mi := &file_api_v1_control_proto_msgTypes[20]
+	mi := &file_api_v1_control_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1612,7 +1704,7 @@ func (x *SignRequest) String() string {
 func (*SignRequest) ProtoMessage() {}
 
 func (x *SignRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_control_proto_msgTypes[20]
+	mi := &file_api_v1_control_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1625,7 +1717,7 @@ func (x *SignRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignRequest.ProtoReflect.Descriptor instead.
 func (*SignRequest) Descriptor() ([]byte, []int) {
-	return file_api_v1_control_proto_rawDescGZIP(), []int{20}
+	return file_api_v1_control_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *SignRequest) GetRequests() []*CertificateRequest {
@@ -1646,7 +1738,7 @@ type CertificateRequest struct {
 
 func (x *CertificateRequest) Reset() {
 	*x = CertificateRequest{}
-	mi := &file_api_v1_control_proto_msgTypes[21]
+	mi := &file_api_v1_control_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1658,7 +1750,7 @@ func (x *CertificateRequest) String() string {
 func (*CertificateRequest) ProtoMessage() {}
 
 func (x *CertificateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_control_proto_msgTypes[21]
+	mi := &file_api_v1_control_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1671,7 +1763,7 @@ func (x *CertificateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CertificateRequest.ProtoReflect.Descriptor instead.
 func (*CertificateRequest) Descriptor() ([]byte, []int) {
-	return file_api_v1_control_proto_rawDescGZIP(), []int{21}
+	return file_api_v1_control_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *CertificateRequest) GetService() string {
@@ -1698,7 +1790,7 @@ type SignReply struct {
 
 func (x *SignReply) Reset() {
 	*x = SignReply{}
-	mi := &file_api_v1_control_proto_msgTypes[22]
+	mi := &file_api_v1_control_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1710,7 +1802,7 @@ func (x *SignReply) String() string {
 func (*SignReply) ProtoMessage() {}
 
 func (x *SignReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_control_proto_msgTypes[22]
+	mi := &file_api_v1_control_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1723,7 +1815,7 @@ func (x *SignReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignReply.ProtoReflect.Descriptor instead.
 func (*SignReply) Descriptor() ([]byte, []int) {
-	return file_api_v1_control_proto_rawDescGZIP(), []int{22}
+	return file_api_v1_control_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *SignReply) GetCertificates() []*Certificate {
@@ -1750,7 +1842,7 @@ type Certificate struct {
 
 func (x *Certificate) Reset() {
 	*x = Certificate{}
-	mi := &file_api_v1_control_proto_msgTypes[23]
+	mi := &file_api_v1_control_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1762,7 +1854,7 @@ func (x *Certificate) String() string {
 func (*Certificate) ProtoMessage() {}
 
 func (x *Certificate) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_control_proto_msgTypes[23]
+	mi := &file_api_v1_control_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1775,7 +1867,7 @@ func (x *Certificate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Certificate.ProtoReflect.Descriptor instead.
 func (*Certificate) Descriptor() ([]byte, []int) {
-	return file_api_v1_control_proto_rawDescGZIP(), []int{23}
+	return file_api_v1_control_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Certificate) GetChain() [][]byte {
@@ -1837,7 +1929,7 @@ const file_api_v1_control_proto_rawDesc = "" +
 	"\x03ack\x18\x04 \x01(\v2\r.meshd.v1.AckH\x00R\x03ack\x12-\n" +
 	"\agoodbye\x18\x05 \x01(\v2\x11.meshd.v1.GoodbyeH\x00R\agoodbye\x120\n" +
 	"\binterest\x18\x06 \x01(\v2\x12.meshd.v1.InterestH\x00R\binterestB\t\n" +
-	"\amessage\"\xf9\x01\n" +
+	"\amessage\"\xab\x02\n" +
 	"\x05Hello\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x18\n" +
@@ -1846,7 +1938,9 @@ const file_api_v1_control_proto_rawDesc = "" +
 	"\finbound_port\x18\x04 \x01(\rR\vinboundPort\x12#\n" +
 	"\rslice_version\x18\x05 \x01(\x04R\fsliceVersion\x12.\n" +
 	"\binterest\x18\x06 \x01(\v2\x12.meshd.v1.InterestR\binterest\x12%\n" +
-	"\x0epartial_slices\x18\a \x01(\bR\rpartialSlices\"&\n" +
+	"\x0epartial_slices\x18\a \x01(\bR\rpartialSlices\x12\x16\n" +
+	"\x06scoped\x18\b \x01(\bR\x06scoped\x12\x18\n" +
+	"\adetails\x18\t \x03(\tR\adetails\"&\n" +
 	"\bInterest\x12\x1a\n" +
 	"\bservices\x18\x01 \x03(\tR\bservices\"\v\n" +
 	"\tHeartbeat\"\t\n" +
@@ -1857,13 +1951,16 @@ const file_api_v1_control_proto_rawDesc = "" +
 	"\x03Ack\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x12\x1a\n" +
 	"\bproblems\x18\x02 \x03(\tR\bproblems\x121\n" +
-	"\x14authority_generation\x18\x03 \x01(\x04R\x13authorityGeneration\"\xf4\x01\n" +
+	"\x14authority_generation\x18\x03 \x01(\x04R\x13authorityGeneration\"\x9a\x02\n" +
 	"\rServerMessage\x12-\n" +
 	"\awelcome\x18\x01 \x01(\v2\x11.meshd.v1.WelcomeH\x00R\awelcome\x12-\n" +
 	"\x05slice\x18\x02 \x01(\v2\x15.meshd.v1.SliceUpdateH\x00R\x05slice\x12E\n" +
 	"\rregistrations\x18\x03 \x01(\v2\x1d.meshd.v1.RegistrationsResultH\x00R\rregistrations\x123\n" +
-	"\theartbeat\x18\x04 \x01(\v2\x13.meshd.v1.HeartbeatH\x00R\theartbeatB\t\n" +
-	"\amessage\";\n" +
+	"\theartbeat\x18\x04 \x01(\v2\x13.meshd.v1.HeartbeatH\x00R\theartbeat\x12$\n" +
+	"\x04move\x18\x05 \x01(\v2\x0e.meshd.v1.MoveH\x00R\x04moveB\t\n" +
+	"\amessage\"\x1e\n" +
+	"\x04Move\x12\x16\n" +
+	"\x06server\x18\x01 \x01(\tR\x06server\";\n" +
 	"\aWelcome\x12\x16\n" +
 	"\x06server\x18\x01 \x01(\tR\x06server\x12\x18\n" +
 	"\aservers\x18\x02 \x03(\tR\aservers\"|\n" +
@@ -1873,7 +1970,7 @@ const file_api_v1_control_proto_rawDesc = "" +
 	"\arefused\x18\x03 \x03(\v2\x19.meshd.v1.RefusedInstanceR\arefused\"9\n" +
 	"\x0fRefusedInstance\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reason\"\x9f\x03\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"\xb3\x03\n" +
 	"\vSliceUpdate\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x12\x1a\n" +
 	"\bsnapshot\x18\x02 \x01(\bR\bsnapshot\x122\n" +
@@ -1886,7 +1983,8 @@ const file_api_v1_control_proto_rawDesc = "" +
 	"\x14authority_generation\x18\t \x01(\x04R\x13authorityGeneration\x12+\n" +
 	"\x05index\x18\n" +
 	" \x03(\v2\x15.meshd.v1.ServiceNameR\x05index\x12\x16\n" +
-	"\x06scoped\x18\v \x01(\bR\x06scoped\"3\n" +
+	"\x06scoped\x18\v \x01(\bR\x06scoped\x12\x12\n" +
+	"\x04more\x18\f \x01(\bR\x04more\"3\n" +
 	"\vServiceName\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03vip\x18\x02 \x01(\rR\x03vip\"\xcb\x02\n" +
@@ -1949,7 +2047,7 @@ func file_api_v1_control_proto_rawDescGZIP() []byte {
 	return file_api_v1_control_proto_rawDescData
 }
 
-var file_api_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_api_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_api_v1_control_proto_goTypes = []any{
 	(*JoinRequest)(nil),         // 0: meshd.v1.JoinRequest
 	(*ServerJoin)(nil),          // 1: meshd.v1.ServerJoin
@@ -1963,27 +2061,28 @@ var file_api_v1_control_proto_goTypes = []any{
 	(*Registrations)(nil),       // 9: meshd.v1.Registrations
 	(*Ack)(nil),                 // 10: meshd.v1.Ack
 	(*ServerMessage)(nil),       // 11: meshd.v1.ServerMessage
-	(*Welcome)(nil),             // 12: meshd.v1.Welcome
-	(*RegistrationsResult)(nil), // 13: meshd.v1.RegistrationsResult
-	(*RefusedInstance)(nil),     // 14: meshd.v1.RefusedInstance
-	(*SliceUpdate)(nil),         // 15: meshd.v1.SliceUpdate
-	(*ServiceName)(nil),         // 16: meshd.v1.ServiceName
-	(*ServiceSlice)(nil),        // 17: meshd.v1.ServiceSlice
-	(*EndpointKey)(nil),         // 18: meshd.v1.EndpointKey
-	(*Endpoint)(nil),            // 19: meshd.v1.Endpoint
-	(*SignRequest)(nil),         // 20: meshd.v1.SignRequest
-	(*CertificateRequest)(nil),  // 21: meshd.v1.CertificateRequest
-	(*SignReply)(nil),           // 22: meshd.v1.SignReply
-	(*Certificate)(nil),         // 23: meshd.v1.Certificate
-	nil,                         // 24: meshd.v1.Endpoint.MetaEntry
-	(*Instance)(nil),            // 25: meshd.v1.Instance
-	(*Node)(nil),                // 26: meshd.v1.Node
-	(*Mesh)(nil),                // 27: meshd.v1.Mesh
-	(*Service)(nil),             // 28: meshd.v1.Service
-	(*Resource)(nil),            // 29: meshd.v1.Resource
-	(Protocol)(0),               // 30: meshd.v1.Protocol
-	(Health)(0),                 // 31: meshd.v1.Health
-	(NodeState)(0),              // 32: meshd.v1.NodeState
+	(*Move)(nil),                // 12: meshd.v1.Move
+	(*Welcome)(nil),             // 13: meshd.v1.Welcome
+	(*RegistrationsResult)(nil), // 14: meshd.v1.RegistrationsResult
+	(*RefusedInstance)(nil),     // 15: meshd.v1.RefusedInstance
+	(*SliceUpdate)(nil),         // 16: meshd.v1.SliceUpdate
+	(*ServiceName)(nil),         // 17: meshd.v1.ServiceName
+	(*ServiceSlice)(nil),        // 18: meshd.v1.ServiceSlice
+	(*EndpointKey)(nil),         // 19: meshd.v1.EndpointKey
+	(*Endpoint)(nil),            // 20: meshd.v1.Endpoint
+	(*SignRequest)(nil),         // 21: meshd.v1.SignRequest
+	(*CertificateRequest)(nil),  // 22: meshd.v1.CertificateRequest
+	(*SignReply)(nil),           // 23: meshd.v1.SignReply
+	(*Certificate)(nil),         // 24: meshd.v1.Certificate
+	nil,                         // 25: meshd.v1.Endpoint.MetaEntry
+	(*Instance)(nil),            // 26: meshd.v1.Instance
+	(*Node)(nil),                // 27: meshd.v1.Node
+	(*Mesh)(nil),                // 28: meshd.v1.Mesh
+	(*Service)(nil),             // 29: meshd.v1.Service
+	(*Resource)(nil),            // 30: meshd.v1.Resource
+	(Protocol)(0),               // 31: meshd.v1.Protocol
+	(Health)(0),                 // 32: meshd.v1.Health
+	(NodeState)(0),              // 33: meshd.v1.NodeState
 }
 var file_api_v1_control_proto_depIdxs = []int32{
 	1,  // 0: meshd.v1.JoinRequest.server:type_name -> meshd.v1.ServerJoin
@@ -1995,38 +2094,39 @@ var file_api_v1_control_proto_depIdxs = []int32{
 	8,  // 6: meshd.v1.AgentMessage.goodbye:type_name -> meshd.v1.Goodbye
 	6,  // 7: meshd.v1.AgentMessage.interest:type_name -> meshd.v1.Interest
 	6,  // 8: meshd.v1.Hello.interest:type_name -> meshd.v1.Interest
-	25, // 9: meshd.v1.Registrations.instances:type_name -> meshd.v1.Instance
-	12, // 10: meshd.v1.ServerMessage.welcome:type_name -> meshd.v1.Welcome
-	15, // 11: meshd.v1.ServerMessage.slice:type_name -> meshd.v1.SliceUpdate
-	13, // 12: meshd.v1.ServerMessage.registrations:type_name -> meshd.v1.RegistrationsResult
+	26, // 9: meshd.v1.Registrations.instances:type_name -> meshd.v1.Instance
+	13, // 10: meshd.v1.ServerMessage.welcome:type_name -> meshd.v1.Welcome
+	16, // 11: meshd.v1.ServerMessage.slice:type_name -> meshd.v1.SliceUpdate
+	14, // 12: meshd.v1.ServerMessage.registrations:type_name -> meshd.v1.RegistrationsResult
 	7,  // 13: meshd.v1.ServerMessage.heartbeat:type_name -> meshd.v1.Heartbeat
-	14, // 14: meshd.v1.RegistrationsResult.refused:type_name -> meshd.v1.RefusedInstance
-	17, // 15: meshd.v1.SliceUpdate.services:type_name -> meshd.v1.ServiceSlice
-	26, // 16: meshd.v1.SliceUpdate.nodes:type_name -> meshd.v1.Node
-	27, // 17: meshd.v1.SliceUpdate.mesh:type_name -> meshd.v1.Mesh
-	16, // 18: meshd.v1.SliceUpdate.index:type_name -> meshd.v1.ServiceName
-	28, // 19: meshd.v1.ServiceSlice.config:type_name -> meshd.v1.Service
-	29, // 20: meshd.v1.ServiceSlice.routes:type_name -> meshd.v1.Resource
-	29, // 21: meshd.v1.ServiceSlice.policies:type_name -> meshd.v1.Resource
-	19, // 22: meshd.v1.ServiceSlice.endpoints:type_name -> meshd.v1.Endpoint
-	18, // 23: meshd.v1.ServiceSlice.removed_endpoints:type_name -> meshd.v1.EndpointKey
-	30, // 24: meshd.v1.Endpoint.protocol:type_name -> meshd.v1.Protocol
-	24, // 25: meshd.v1.Endpoint.meta:type_name -> meshd.v1.Endpoint.MetaEntry
-	31, // 26: meshd.v1.Endpoint.health:type_name -> meshd.v1.Health
-	32, // 27: meshd.v1.Endpoint.node_state:type_name -> meshd.v1.NodeState
-	21, // 28: meshd.v1.SignRequest.requests:type_name -> meshd.v1.CertificateRequest
-	23, // 29: meshd.v1.SignReply.certificates:type_name -> meshd.v1.Certificate
-	0,  // 30: meshd.v1.Enroll.Join:input_type -> meshd.v1.JoinRequest
-	4,  // 31: meshd.v1.Control.Connect:input_type -> meshd.v1.AgentMessage
-	20, // 32: meshd.v1.Control.Sign:input_type -> meshd.v1.SignRequest
-	2,  // 33: meshd.v1.Enroll.Join:output_type -> meshd.v1.JoinReply
-	11, // 34: meshd.v1.Control.Connect:output_type -> meshd.v1.ServerMessage
-	22, // 35: meshd.v1.Control.Sign:output_type -> meshd.v1.SignReply
-	33, // [33:36] is the sub-list for method output_type
-	30, // [30:33] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	12, // 14: meshd.v1.ServerMessage.move:type_name -> meshd.v1.Move
+	15, // 15: meshd.v1.RegistrationsResult.refused:type_name -> meshd.v1.RefusedInstance
+	18, // 16: meshd.v1.SliceUpdate.services:type_name -> meshd.v1.ServiceSlice
+	27, // 17: meshd.v1.SliceUpdate.nodes:type_name -> meshd.v1.Node
+	28, // 18: meshd.v1.SliceUpdate.mesh:type_name -> meshd.v1.Mesh
+	17, // 19: meshd.v1.SliceUpdate.index:type_name -> meshd.v1.ServiceName
+	29, // 20: meshd.v1.ServiceSlice.config:type_name -> meshd.v1.Service
+	30, // 21: meshd.v1.ServiceSlice.routes:type_name -> meshd.v1.Resource
+	30, // 22: meshd.v1.ServiceSlice.policies:type_name -> meshd.v1.Resource
+	20, // 23: meshd.v1.ServiceSlice.endpoints:type_name -> meshd.v1.Endpoint
+	19, // 24: meshd.v1.ServiceSlice.removed_endpoints:type_name -> meshd.v1.EndpointKey
+	31, // 25: meshd.v1.Endpoint.protocol:type_name -> meshd.v1.Protocol
+	25, // 26: meshd.v1.Endpoint.meta:type_name -> meshd.v1.Endpoint.MetaEntry
+	32, // 27: meshd.v1.Endpoint.health:type_name -> meshd.v1.Health
+	33, // 28: meshd.v1.Endpoint.node_state:type_name -> meshd.v1.NodeState
+	22, // 29: meshd.v1.SignRequest.requests:type_name -> meshd.v1.CertificateRequest
+	24, // 30: meshd.v1.SignReply.certificates:type_name -> meshd.v1.Certificate
+	0,  // 31: meshd.v1.Enroll.Join:input_type -> meshd.v1.JoinRequest
+	4,  // 32: meshd.v1.Control.Connect:input_type -> meshd.v1.AgentMessage
+	21, // 33: meshd.v1.Control.Sign:input_type -> meshd.v1.SignRequest
+	2,  // 34: meshd.v1.Enroll.Join:output_type -> meshd.v1.JoinReply
+	11, // 35: meshd.v1.Control.Connect:output_type -> meshd.v1.ServerMessage
+	23, // 36: meshd.v1.Control.Sign:output_type -> meshd.v1.SignReply
+	34, // [34:37] is the sub-list for method output_type
+	31, // [31:34] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_api_v1_control_proto_init() }
@@ -2049,6 +2149,7 @@ func file_api_v1_control_proto_init() {
 		(*ServerMessage_Slice)(nil),
 		(*ServerMessage_Registrations)(nil),
 		(*ServerMessage_Heartbeat)(nil),
+		(*ServerMessage_Move)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -2056,7 +2157,7 @@ func file_api_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_v1_control_proto_rawDesc), len(file_api_v1_control_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   25,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -120,6 +120,9 @@ func meshRows(t *table, s *apiv1.StatusReply) {
 	t.row("servers", fmt.Sprintf("%d of %d alive, leader: %s", alive, len(s.Servers), leader))
 	t.row("hosts", fmt.Sprintf("%d of %d alive", s.NodesAlive, s.Nodes))
 	t.row("services", fmt.Sprintf("%d, with %d of %d instances passing", s.Services, s.InstancesPassing, s.Instances))
+	if len(s.SilentServers) > 0 {
+		t.row("", "problems of hosts that are connected to "+strings.Join(s.SilentServers, ", ")+" are not known: it did not answer in time")
+	}
 	t.row("state", fmt.Sprintf("index %d, answered by version %s", s.Index, s.Version))
 }
 

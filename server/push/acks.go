@@ -18,9 +18,10 @@ const (
 type acks struct {
 	wake chan struct{}
 
-	mu       sync.Mutex
-	version  uint64
-	problems []string
+	mu         sync.Mutex
+	version    uint64
+	generation uint64 // of the authority
+	problems   []string
 }
 
 func newAcks() *acks { return &acks{wake: make(chan struct{}, 1)} }
@@ -33,7 +34,7 @@ func (a *acks) take(ack *apiv1.Ack) {
 		problems[i] = strings.ToValidUTF8(p[:min(len(p), maxProblemSize)], "")
 	}
 	a.mu.Lock()
-	a.version, a.problems = ack.GetVersion(), problems
+	a.version, a.generation, a.problems = ack.GetVersion(), ack.GetAuthorityGeneration(), problems
 	a.mu.Unlock()
 	select {
 	case a.wake <- struct{}{}:
@@ -61,5 +62,5 @@ func (a *acks) wait(ctx context.Context, version uint64) error {
 func (a *acks) status(node string) *apiv1.AgentStatus {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return &apiv1.AgentStatus{Node: node, Version: a.version, Problems: a.problems}
+	return &apiv1.AgentStatus{Node: node, Version: a.version, Problems: a.problems, AuthorityGeneration: a.generation}
 }

@@ -124,6 +124,18 @@ func TestUpdatesLeadFromTheCursorToTheState(t *testing.T) {
 	f("snapshot, service web, node h2, mesh, roots")
 }
 
+func TestDuringARotationSeveralRootsAreTrusted(t *testing.T) {
+	d, b := newTables(t), newBuilder()
+	d.apply(&command.PutAuthority{Authority: &apiv1.Authority{
+		TrustDomain: "mesh", RootCertificate: []byte("old"), OtherRoots: [][]byte{[]byte("new")}, Generation: 4,
+		IssuingCertificate: []byte("i"), SealedIssuingKey: []byte("k"),
+	}})
+	u, _ := b.update(d.db.Read(), nil, cursor{})
+	if diff := cmp.Diff([][]byte{[]byte("old"), []byte("new")}, u.Roots); diff != "" || u.AuthorityGeneration != 4 {
+		t.Errorf("generation %d, roots (-want +got):\n%s", u.AuthorityGeneration, diff)
+	}
+}
+
 func TestASliceIsBuiltOnceForAllAgents(t *testing.T) {
 	d, b := newTables(t), newBuilder()
 	d.addHost("h1", web("web"))

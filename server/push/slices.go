@@ -103,12 +103,18 @@ func (b *builder) update(txn *state.Txn, ws *state.WatchSet, at cursor) (*apiv1.
 	}
 	authority := txn.Authority(ws)
 	if !at.started || authority.GetModifyIndex() != at.authority {
-		u.Roots, changed = [][]byte{authority.GetRootCertificate()}, true
+		u.Roots, u.AuthorityGeneration, changed = trusted(authority), authority.GetGeneration(), true
 	}
 	if !changed {
 		return nil, at
 	}
 	return u, cursor{u.Version, version, authority.GetModifyIndex(), true}
+}
+
+// trusted are all roots that vouch for members of the mesh: during a rotation
+// there are two.
+func trusted(a *apiv1.Authority) [][]byte {
+	return append([][]byte{a.GetRootCertificate()}, a.GetOtherRoots()...)
 }
 
 // orEmpty stands for the defaults where there is no configuration: in an update

@@ -48,7 +48,8 @@ func mayCall(method string) role {
 		return operator | server
 	case apiv1.Peer_Propose_FullMethodName,
 		apiv1.Peer_ReadIndex_FullMethodName,
-		apiv1.Peer_Progress_FullMethodName:
+		apiv1.Peer_Progress_FullMethodName,
+		apiv1.Peer_Agents_FullMethodName:
 		return server
 	}
 	return 0

@@ -24,12 +24,13 @@ func (s *admin) at(ctx context.Context, stale bool) (*state.Txn, error) {
 
 // Status is answered from what this server has: it is wanted most when there is
 // no leader.
-func (s *admin) Status(context.Context, *apiv1.StatusRequest) (*apiv1.StatusReply, error) {
+func (s *admin) Status(ctx context.Context, _ *apiv1.StatusRequest) (*apiv1.StatusReply, error) {
 	txn := s.replica.Local()
 	reply := &apiv1.StatusReply{
 		Cluster: txn.Cluster(nil), Servers: s.servers(txn), Index: txn.Index(nil),
-		Version: s.cfg.Version, Agents: s.cfg.Streams.Agents(),
+		Version: s.cfg.Version,
 	}
+	reply.Agents, reply.SilentServers = s.Agents(ctx)
 	for _, n := range txn.Nodes(nil) {
 		reply.Nodes++
 		if n.State == apiv1.NodeState_NODE_STATE_ALIVE {

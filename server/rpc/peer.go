@@ -17,6 +17,7 @@ import (
 type peerService struct {
 	apiv1.UnimplementedPeerServer
 	replica *Replica
+	streams Streams
 }
 
 func (s *peerService) Propose(ctx context.Context, r *apiv1.ProposeRequest) (*apiv1.ProposeReply, error) {

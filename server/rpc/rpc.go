@@ -75,7 +75,7 @@ func (s *Services) TLS() *grpc.Server {
 	apiv1.RegisterEnrollServer(g, &enroll{Services: s})
 	apiv1.RegisterControlServer(g, &control{Services: s})
 	apiv1.RegisterAdminServer(g, &admin{Services: s})
-	apiv1.RegisterPeerServer(g, &peerService{replica: s.replica})
+	apiv1.RegisterPeerServer(g, &peerService{replica: s.replica, streams: s.cfg.Streams})
 	return g
 }
 
