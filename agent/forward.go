@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"strings"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -42,26 +43,21 @@ func (s adminAPI) GetResources(ctx context.Context, r *apiv1.GetResourcesRequest
 	return forward(ctx, s.agent, r, apiv1.AdminClient.GetResources)
 }
 
-func (adminAPI) Apply(context.Context, *apiv1.ApplyRequest) (*apiv1.ApplyReply, error) {
-	return nil, notHere("meshd apply")
+// notHere says of a request about the mesh that no host may make where to make
+// it: an agent has no method for it.
+func notHere(ctx context.Context, request any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
+	reply, err := handle(ctx, request)
+	return reply, explainUnknown(info.FullMethod, err)
 }
 
-func (adminAPI) Delete(context.Context, *apiv1.DeleteRequest) (*apiv1.DeleteReply, error) {
-	return nil, notHere("meshd delete")
+func streamNotHere(service any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
+	return explainUnknown(info.FullMethod, handle(service, stream))
 }
 
-func (adminAPI) CreateToken(context.Context, *apiv1.CreateTokenRequest) (*apiv1.CreateTokenReply, error) {
-	return nil, notHere("meshd token create")
-}
-
-func (adminAPI) ListTokens(context.Context, *apiv1.ListTokensRequest) (*apiv1.ListTokensReply, error) {
-	return nil, notHere("meshd token list")
-}
-
-func (adminAPI) RevokeToken(context.Context, *apiv1.RevokeTokenRequest) (*apiv1.RevokeTokenReply, error) {
-	return nil, notHere("meshd token revoke")
-}
-
-func notHere(command string) error {
-	return status.Errorf(codes.PermissionDenied, "this host runs no server, and a host may not change the mesh or see its tokens: run %s as root on a server host (meshd members shows them)", command)
+func explainUnknown(method string, err error) error {
+	name, ofMesh := strings.CutPrefix(method, "/"+apiv1.Admin_ServiceDesc.ServiceName+"/")
+	if !ofMesh || status.Code(err) != codes.Unimplemented {
+		return err
+	}
+	return status.Errorf(codes.PermissionDenied, "this host runs no server, and a host may not change the mesh or see what only operators may (%s): run the command as root on a server host (meshd members shows them)", name)
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
 
 	apiv1 "github.com/meshd/meshd/api/v1"
 	"github.com/meshd/meshd/internal/grpcx"
@@ -51,7 +52,7 @@ func (a *Agent) startSocket(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	server := grpcx.NewServer()
+	server := grpcx.NewServer(grpc.UnaryInterceptor(notHere), grpc.StreamInterceptor(streamNotHere))
 	apiv1.RegisterLocalServer(server, localAPI{agent: a})
 	apiv1.RegisterAdminServer(server, adminAPI{agent: a})
 	done := make(chan struct{})

@@ -21,11 +21,20 @@ const (
 	host
 	// server is a member of the control plane, by its certificate.
 	server
-	// operator is root on a server's host, or the user that the server runs as.
+	// viewer, operator and administrator bear an access token. Root on a server's host, and
+	// the user that the server runs as, is an administrator too.
+	viewer
 	operator
+	administrator
 )
 
-const anybody = stranger | host | server | operator
+// Who may do what, as sets of roles.
+const (
+	anybody   = stranger | host | server | viewer | operator | administrator
+	viewers   = viewer | operators
+	operators = operator | admins
+	admins    = administrator | server
+)
 
 // mayCall says for every method who may call it. What is not listed nobody may.
 func mayCall(method string) role {
@@ -39,13 +48,29 @@ func mayCall(method string) role {
 		apiv1.Admin_Members_FullMethodName,
 		apiv1.Admin_ListServices_FullMethodName,
 		apiv1.Admin_GetResources_FullMethodName:
-		return operator | server | host
+		return viewers | host
+	case apiv1.Admin_Audit_FullMethodName,
+		apiv1.Admin_RaftPeers_FullMethodName,
+		apiv1.Admin_ListGossipKeys_FullMethodName,
+		apiv1.Admin_ShowAuthority_FullMethodName:
+		return viewers
 	case apiv1.Admin_Apply_FullMethodName,
 		apiv1.Admin_Delete_FullMethodName,
-		apiv1.Admin_CreateToken_FullMethodName,
+		apiv1.Admin_CreateToken_FullMethodName, // for a server: admins, see there
 		apiv1.Admin_ListTokens_FullMethodName,
-		apiv1.Admin_RevokeToken_FullMethodName:
-		return operator | server
+		apiv1.Admin_RevokeToken_FullMethodName,
+		apiv1.Admin_RemoveHost_FullMethodName:
+		return operators
+	case apiv1.Admin_CreateAccessToken_FullMethodName,
+		apiv1.Admin_ListAccessTokens_FullMethodName,
+		apiv1.Admin_RevokeAccessToken_FullMethodName,
+		apiv1.Admin_RemoveServer_FullMethodName,
+		apiv1.Admin_TransferLeadership_FullMethodName,
+		apiv1.Admin_RotateGossipKey_FullMethodName,
+		apiv1.Admin_RotateAuthority_FullMethodName,
+		apiv1.Admin_SaveSnapshot_FullMethodName,
+		apiv1.Admin_RestoreSnapshot_FullMethodName:
+		return admins
 	case apiv1.Peer_Propose_FullMethodName,
 		apiv1.Peer_ReadIndex_FullMethodName,
 		apiv1.Peer_Progress_FullMethodName,
@@ -63,9 +88,9 @@ func authorise(c *caller, method string) error {
 	}
 	short := method[strings.LastIndexByte(method, '/')+1:]
 	switch {
-	case allowed&operator != 0 && c.role == host:
+	case allowed&administrator != 0 && c.role == host:
 		return status.Errorf(codes.PermissionDenied, "a host may not ask for %s: run it on a server host, as root", short)
-	case allowed&operator != 0 && c.uid != nil:
+	case allowed&administrator != 0 && c.uid != nil:
 		return status.Errorf(codes.PermissionDenied, "user %d may not ask for %s: run it as root", *c.uid, short)
 	case c.role == stranger:
 		return status.Errorf(codes.Unauthenticated, "%s needs a certificate of the mesh, and none was shown", short)

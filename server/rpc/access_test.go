@@ -14,8 +14,12 @@ func TestEveryMethodSaysWhoMayCallIt(t *testing.T) {
 		for service, info := range g.GetServiceInfo() {
 			for _, m := range info.Methods {
 				methods++
-				if mayCall("/"+service+"/"+m.Name) == 0 {
+				allowed := mayCall("/" + service + "/" + m.Name)
+				if allowed == 0 {
 					t.Errorf("nobody is listed who may call %s.%s: say in mayCall who may", service, m.Name)
+				}
+				if allowed&viewer != 0 && allowed&operator == 0 || allowed&operator != 0 && allowed&administrator == 0 {
+					t.Errorf("a lower role may call %s.%s, and a higher one may not", service, m.Name)
 				}
 			}
 		}

@@ -67,7 +67,7 @@ func claimant(ctx context.Context) *caller {
 	if uid, ok := grpcx.PeerUID(ctx); ok {
 		c := &caller{role: stranger, name: fmt.Sprintf("user %d", uid), uid: &uid}
 		if uid == 0 || int(uid) == os.Getuid() {
-			c.role = operator
+			c.role = administrator
 		}
 		return c
 	}

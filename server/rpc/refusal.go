@@ -42,6 +42,8 @@ func codeOf(r command.Refusal) codes.Code {
 		return codes.Unavailable
 	case command.Refusal_REFUSAL_UNKNOWN_ENTRY:
 		return codes.Unimplemented
+	case command.Refusal_REFUSAL_FEATURE_LEVEL:
+		return codes.FailedPrecondition
 	}
 	return codes.Internal
 }
