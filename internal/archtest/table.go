@@ -27,7 +27,7 @@ var engines = []string{"store/...", "proxy/...", "dns/...", "internal/gossip", "
 // steps, so that every decider can be tested alone and engines never meet.
 var steps = [][]string{
 	{"proxy/plan"},
-	{"proxy/exchange", "proxy/relay", "proxy/http1/codec"},
+	{"proxy/exchange", "proxy/relay", "proxy/http1/codec", "proxy/http2/hpack", "proxy/http2/frame"},
 	{"proxy/route", "proxy/balance", "proxy/authz", "proxy/limit", "proxy/mtls", "proxy/observe"},
 	{"proxy/pool"},
 	{"proxy/dispatch"},
@@ -91,7 +91,7 @@ var homes = []home{
 	{"github.com/godbus/dbus", []string{"internal/systemd"}, swappable},
 	{"golang.org/x/term", []string{"internal/cli", "internal/telemetry"}, "only these two talk to people"},
 	{"golang.org/x/sys", []string{"..."}, ""},
-	{"golang.org/x/net", []string{"proxy/..."}, "of x/net only HTTP/2 framing and HPACK are used, by the proxy"},
+	{"golang.org/x/net", nil, testsOnly},
 	{"github.com/google/go-cmp", nil, testsOnly},
 	{"github.com/rogpeppe/go-internal", nil, testsOnly},
 	{"go.uber.org/goleak", nil, testsOnly},
