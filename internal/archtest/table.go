@@ -93,6 +93,7 @@ var homes = []home{
 	{"golang.org/x/sys", []string{"..."}, ""},
 	{"golang.org/x/net", nil, testsOnly},
 	{"github.com/google/go-cmp", nil, testsOnly},
+	{"github.com/anishathalye/porcupine", nil, testsOnly},
 	{"github.com/rogpeppe/go-internal", nil, testsOnly},
 	{"go.uber.org/goleak", nil, testsOnly},
 	{"pgregory.net/rapid", nil, testsOnly},
