@@ -23,21 +23,24 @@ import (
 // the server's own tables, as fresh as is wanted, and its writes find the
 // leader.
 type Replica struct {
-	self   string // id of the server
-	store  *store.Store
-	dial   func(address string) (*grpc.ClientConn, error)
-	rounds *rounds // of resources, while this server leads
+	self  string // id of the server
+	store *store.Store
+	dial  func(address string) (*grpc.ClientConn, error)
+	locks nameLocks // of resources, while this server leads
 
 	mu    sync.Mutex
 	peers map[string]*grpc.ClientConn // by address
 	asked int                         // servers asked in search of a leader
+	// settled is the term in which the state is known to show all that was
+	// proposed before, 0 after an unknown outcome; unknown counts those.
+	settled, unknown uint64
 }
 
 // NewReplica makes a replica on top of s, for the server with id self. dial
 // opens a connection to another server, proving this one's identity and checking
 // the other's.
 func NewReplica(self string, s *store.Store, dial func(address string) (*grpc.ClientConn, error)) *Replica {
-	return &Replica{self: self, store: s, dial: dial, rounds: newRounds(), peers: map[string]*grpc.ClientConn{}}
+	return &Replica{self: self, store: s, dial: dial, locks: nameLocks{locked: map[string]bool{}}, peers: map[string]*grpc.ClientConn{}}
 }
 
 // Close ends the connections to other servers.

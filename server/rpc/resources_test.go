@@ -1,9 +1,11 @@
 package rpc
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -64,61 +66,75 @@ func stateWith(t *testing.T, resources ...*apiv1.Resource) *state.Txn {
 	return db.Read()
 }
 
-// Sets share a round unless one of them could decide the validity of another,
-// and then they keep their order.
-func TestRounds(t *testing.T) {
+// Sets that have a service in common wait for each other, in their order.
+func TestResourceLocks(t *testing.T) {
 	txn := stateWith(t, aService("a"), aRoute("r", "a", "b@v2"), aService("b", "v2"))
 	f := func(want string, sets ...*command.SetResources) {
 		t.Helper()
-		r := newRounds()
-		names := map[*write]string{}
-		for i, set := range sets {
-			w := &write{set: set}
-			names[w] = fmt.Sprint(i)
-			r.enter(w)
+		l := &nameLocks{locked: map[string]bool{}}
+		var requests []*lockRequest
+		for _, set := range sets {
+			requests = append(requests, &lockRequest{concerns(txn, set), make(chan struct{})})
+			l.waiting = append(l.waiting, requests[len(requests)-1])
 		}
+		l.grant()
 		var got []string
-		for len(r.waiting) > 0 {
-			var round []string
-			for _, w := range r.next(txn) {
-				round = append(round, names[w])
+		for done := 0; done < len(requests); {
+			var granted []string
+			for i, r := range requests {
+				select {
+				case <-r.granted:
+					granted = append(granted, fmt.Sprint(i))
+					r.granted = nil
+				default:
+				}
 			}
-			got = append(got, strings.Join(round, " "))
+			if len(granted) == 0 {
+				t.Fatalf("after %q nobody gets on", got)
+			}
+			done += len(granted)
+			got = append(got, strings.Join(granted, " "))
+			for _, i := range granted {
+				n, _ := strconv.Atoi(i)
+				l.release(requests[n])
+			}
 		}
 		if s := strings.Join(got, ", "); s != want {
-			t.Errorf("got rounds %s, want %s", s, want)
+			t.Errorf("got %s, want %s", s, want)
+		}
+		if len(l.locked)+len(l.waiting) > 0 {
+			t.Errorf("left: %v", l)
 		}
 	}
 	f("0 1 2", put(aService("x")), put(aService("y")), put(aPolicy("p", "z")))
 	f("0, 1, 2", put(aService("x")), put(aService("x")), put(aPolicy("p", "x")))
+	f("0, 1", put(aPolicy("p", "x")), put(aPolicy("p", "y")))
 	// r sends calls to b, and is being moved to c.
 	f("0 2, 1", put(aService("b")), put(aRoute("r", "c")), put(aService("d")))
 	f("0 1, 2", put(aRoute("new", "x", "y@v1")), remove(mesh.ResourceService, "b"), remove(mesh.ResourceRoute, "r"))
 	// What waits is not overtaken by what would have to wait for it.
 	f("0, 1, 2", put(aService("x")), put(aService("x"), aService("y")), put(aService("y")))
-	f("0, 1", put(&apiv1.Resource{Name: "mesh", Spec: &apiv1.Resource_Mesh{Mesh: &apiv1.Mesh{}}}),
-		put(&apiv1.Resource{Name: "mesh", Spec: &apiv1.Resource_Mesh{Mesh: &apiv1.Mesh{}}}))
-	var many []*command.SetResources
-	for i := range maxRound + 2 {
-		many = append(many, put(aService(fmt.Sprint("s", i))))
-	}
-	r := newRounds()
-	for _, set := range many {
-		r.enter(&write{set: set})
-	}
-	if n := len(r.next(txn)); n != maxRound {
-		t.Errorf("a round has %d sets", n)
-	}
+	wide := &apiv1.Resource{Name: "mesh", Spec: &apiv1.Resource_Mesh{Mesh: &apiv1.Mesh{}}}
+	f("0, 1", put(wide), put(wide))
 }
 
-func TestWithdraw(t *testing.T) {
-	r, w := newRounds(), &write{set: put(aService("x"))}
-	r.enter(w)
-	if !r.withdraw(w) || len(r.waiting) != 0 {
-		t.Error("a waiting write is not withdrawn")
+func TestLockGivesUp(t *testing.T) {
+	l := &nameLocks{locked: map[string]bool{}}
+	unlock, err := l.lock(t.Context(), []string{"a", "b"})
+	if err != nil {
+		t.Fatal(err)
 	}
-	if r.withdraw(w) {
-		t.Error("a write is withdrawn twice")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := l.lock(ctx, []string{"b", "c"}); err == nil {
+		t.Error("a lock was granted twice")
+	}
+	if _, err := l.lock(t.Context(), []string{"c"}); err != nil {
+		t.Error("who gave up holds up others")
+	}
+	unlock()
+	if _, err := l.lock(t.Context(), []string{"a", "b"}); err != nil {
+		t.Error(err)
 	}
 }
 
