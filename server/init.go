@@ -11,6 +11,7 @@ import (
 	"github.com/meshd/meshd/internal/gossip"
 	"github.com/meshd/meshd/internal/mesh"
 	"github.com/meshd/meshd/internal/pki"
+	"github.com/meshd/meshd/internal/version"
 	"github.com/meshd/meshd/server/ca"
 	"github.com/meshd/meshd/store/command"
 )
@@ -66,9 +67,14 @@ func founder(c Config, o InitOptions, now time.Time) (*member, error) {
 	}
 	m.chain = signed.Chain
 	m.init = &command.InitCluster{
-		Cluster:   &apiv1.Cluster{Id: m.ClusterID, Name: m.ClusterName, TrustDomain: m.TrustDomain, CreatedUnix: now.Unix()},
+		Cluster: &apiv1.Cluster{
+			Id: m.ClusterID, Name: m.ClusterName, TrustDomain: m.TrustDomain, CreatedUnix: now.Unix(), FeatureLevel: command.MaxLevel,
+		},
 		Authority: m.authority,
-		Server:    &apiv1.Server{Id: m.ID, Name: m.Name, Address: c.Advertise, GossipAddress: c.GossipAdvertise, KeyHash: signed.KeyHash},
+		Server: &apiv1.Server{
+			Id: m.ID, Name: m.Name, Address: c.Advertise, GossipAddress: c.GossipAdvertise, KeyHash: signed.KeyHash,
+			Version: version.Version(), FeatureLevel: command.MaxLevel,
+		},
 	}
 	return m, nil
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/meshd/meshd/internal/jointoken"
 	"github.com/meshd/meshd/internal/pki"
 	"github.com/meshd/meshd/internal/version"
+	"github.com/meshd/meshd/store/command"
 )
 
 const joinRetry = time.Second
@@ -77,7 +78,7 @@ func enroll(ctx context.Context, c Config, token *jointoken.Token, key *ecdsa.Pr
 	}
 	request := &apiv1.JoinRequest{
 		TokenId: token.ID, Secret: token.Secret[:], Name: c.Name, Csr: csr, Version: version.Version(),
-		Server: &apiv1.ServerJoin{Address: c.Advertise, GossipAddress: c.GossipAdvertise},
+		Server: &apiv1.ServerJoin{Address: c.Advertise, GossipAddress: c.GossipAdvertise, FeatureLevel: command.MaxLevel},
 	}
 	for {
 		for _, address := range token.Addresses {

@@ -125,6 +125,7 @@ func admission(r *apiv1.JoinRequest, keyHash []byte, now time.Time) proto.Messag
 		return &command.PutServer{TokenId: r.TokenId, TimeUnix: now.Unix(), Server: &apiv1.Server{
 			Id: newID(), Name: r.Name, KeyHash: keyHash,
 			Address: r.Server.Address, GossipAddress: r.Server.GossipAddress,
+			Version: r.Version, FeatureLevel: r.Server.FeatureLevel,
 		}}
 	}
 	return &command.PutNode{TokenId: r.TokenId, TimeUnix: now.Unix(), Node: &apiv1.Node{

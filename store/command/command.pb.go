@@ -225,6 +225,7 @@ func (x *PutServer) GetTimeUnix() int64 {
 type RemoveServer struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	TimeUnix      int64                  `protobuf:"varint,2,opt,name=time_unix,json=timeUnix,proto3" json:"time_unix,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -264,6 +265,13 @@ func (x *RemoveServer) GetId() string {
 		return x.Id
 	}
 	return ""
+}
+
+func (x *RemoveServer) GetTimeUnix() int64 {
+	if x != nil {
+		return x.TimeUnix
+	}
+	return 0
 }
 
 // Admits a host; uses up its token.
@@ -905,7 +913,8 @@ func (x *Audited) GetEntry() []byte {
 	return nil
 }
 
-// Corrects what a server says of itself: version, feature level, addresses.
+// Corrects what a server says of itself: version, feature level, addresses. Its
+// id tells which; name and key stay, and an empty key hash leaves it as it is.
 type UpdateServer struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Server        *v1.Server             `protobuf:"bytes,1,opt,name=server,proto3" json:"server,omitempty"`
@@ -951,7 +960,8 @@ func (x *UpdateServer) GetServer() *v1.Server {
 }
 
 // Raises the feature level; refused when a server does not know it, ignored when
-// it is not above the present one.
+// it is not above the present one. It is itself of the first level: that all
+// servers know the level it raises to is what makes it safe.
 type SetFeatureLevel struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Level         uint32                 `protobuf:"varint,1,opt,name=level,proto3" json:"level,omitempty"`
@@ -1000,8 +1010,9 @@ func (x *SetFeatureLevel) GetLevel() uint32 {
 // named.
 type Recover struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Recovery      uint32                 `protobuf:"varint,1,opt,name=recovery,proto3" json:"recovery,omitempty"`
+	Recovery      uint32                 `protobuf:"varint,1,opt,name=recovery,proto3" json:"recovery,omitempty"` // one more than the present count; ignored when it is the present one
 	ServerIds     []string               `protobuf:"bytes,2,rep,name=server_ids,json=serverIds,proto3" json:"server_ids,omitempty"`
+	TimeUnix      int64                  `protobuf:"varint,3,opt,name=time_unix,json=timeUnix,proto3" json:"time_unix,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1048,6 +1059,13 @@ func (x *Recover) GetServerIds() []string {
 		return x.ServerIds
 	}
 	return nil
+}
+
+func (x *Recover) GetTimeUnix() int64 {
+	if x != nil {
+		return x.TimeUnix
+	}
+	return 0
 }
 
 type PutAccessToken struct {
@@ -1244,14 +1262,15 @@ func (x *SetGossipKeys) GetFromIndex() uint64 {
 	return 0
 }
 
-// Clears away what is over: expired and used tokens, audit records beyond the
-// number kept. What is named and no longer over stays.
+// Clears away what is over: expired and used tokens, hosts that are long gone,
+// audit records beyond the number kept. What is named and not over stays.
 type Reap struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	TimeUnix       int64                  `protobuf:"varint,1,opt,name=time_unix,json=timeUnix,proto3" json:"time_unix,omitempty"`
 	TokenIds       []string               `protobuf:"bytes,2,rep,name=token_ids,json=tokenIds,proto3" json:"token_ids,omitempty"`
 	AccessTokenIds []string               `protobuf:"bytes,3,rep,name=access_token_ids,json=accessTokenIds,proto3" json:"access_token_ids,omitempty"`
-	// Hosts that have been LOST or LEFT since before dead_before_unix.
+	// Hosts that have not been alive since dead_before_unix or longer. One of which
+	// it is not known since when begins to count at time_unix.
 	NodeIds          []string `protobuf:"bytes,4,rep,name=node_ids,json=nodeIds,proto3" json:"node_ids,omitempty"`
 	DeadBeforeUnix   int64    `protobuf:"varint,5,opt,name=dead_before_unix,json=deadBeforeUnix,proto3" json:"dead_before_unix,omitempty"`
 	KeepAuditRecords uint32   `protobuf:"varint,6,opt,name=keep_audit_records,json=keepAuditRecords,proto3" json:"keep_audit_records,omitempty"` // 0 leaves them alone
@@ -1433,9 +1452,10 @@ const file_store_command_command_proto_rawDesc = "" +
 	"\tPutServer\x12(\n" +
 	"\x06server\x18\x01 \x01(\v2\x10.meshd.v1.ServerR\x06server\x12\x19\n" +
 	"\btoken_id\x18\x02 \x01(\tR\atokenId\x12\x1b\n" +
-	"\ttime_unix\x18\x03 \x01(\x03R\btimeUnix\"\x1e\n" +
+	"\ttime_unix\x18\x03 \x01(\x03R\btimeUnix\";\n" +
 	"\fRemoveServer\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id\"e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1b\n" +
+	"\ttime_unix\x18\x02 \x01(\x03R\btimeUnix\"e\n" +
 	"\aPutNode\x12\"\n" +
 	"\x04node\x18\x01 \x01(\v2\x0e.meshd.v1.NodeR\x04node\x12\x19\n" +
 	"\btoken_id\x18\x02 \x01(\tR\atokenId\x12\x1b\n" +
@@ -1480,11 +1500,12 @@ const file_store_command_command_proto_rawDesc = "" +
 	"\fUpdateServer\x12(\n" +
 	"\x06server\x18\x01 \x01(\v2\x10.meshd.v1.ServerR\x06server\"'\n" +
 	"\x0fSetFeatureLevel\x12\x14\n" +
-	"\x05level\x18\x01 \x01(\rR\x05level\"D\n" +
+	"\x05level\x18\x01 \x01(\rR\x05level\"a\n" +
 	"\aRecover\x12\x1a\n" +
 	"\brecovery\x18\x01 \x01(\rR\brecovery\x12\x1d\n" +
 	"\n" +
-	"server_ids\x18\x02 \x03(\tR\tserverIds\"=\n" +
+	"server_ids\x18\x02 \x03(\tR\tserverIds\x12\x1b\n" +
+	"\ttime_unix\x18\x03 \x01(\x03R\btimeUnix\"=\n" +
 	"\x0ePutAccessToken\x12+\n" +
 	"\x05token\x18\x01 \x01(\v2\x15.meshd.v1.AccessTokenR\x05token\"#\n" +
 	"\x11RemoveAccessToken\x12\x0e\n" +

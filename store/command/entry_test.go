@@ -71,6 +71,27 @@ func TestEveryCommandHasAType(t *testing.T) {
 	}
 }
 
+// Every type needs a level that this version knows, and no other has one.
+func TestLevelOf(t *testing.T) {
+	for i := range Type(256) {
+		level := LevelOf(i)
+		if known := i.New() != nil; known != (level >= 1 && level <= MaxLevel) {
+			t.Errorf("type %d, known: %v, needs level %d", i, known, level)
+		}
+	}
+	f := func(t1 Type, want uint32) {
+		t.Helper()
+		if got := LevelOf(t1); got != want {
+			t.Errorf("type %d needs level %d, want %d", t1, got, want)
+		}
+	}
+	f(TypeInitCluster, 1)
+	f(TypePutAuthority, 1)
+	f(TypeAudited, 2)
+	f(TypeReap, 2)
+	f(TypeSetFeatureLevel, 1) // or the level could never rise
+}
+
 func FuzzDecode(f *testing.F) {
 	for _, msg := range samples() {
 		entry, err := Encode(msg)

@@ -29,7 +29,73 @@ func samples() map[string]proto.Message {
 		"PutToken.v1":     &PutToken{Token: sampleToken()},
 		"RemoveToken.v1":  &RemoveToken{Id: "t1"},
 		"PutAuthority.v1": &PutAuthority{Authority: sampleAuthority()},
+
+		"InitCluster.v2": &InitCluster{
+			Cluster:    &apiv1.Cluster{Id: "c0ffee", Name: "test", TrustDomain: "test.mesh", CreatedUnix: 1_800_000_000, FeatureLevel: 2, Recovery: 1},
+			Authority:  sampleRotation(),
+			Server:     sampleServer2(),
+			GossipKeys: sampleGossipKeys(),
+		},
+		"PutServer.v2":    &PutServer{Server: sampleServer2(), TokenId: "t1", TimeUnix: 1_800_000_001},
+		"RemoveServer.v2": &RemoveServer{Id: "s1", TimeUnix: 1_800_000_004},
+		"PutNode.v2":      &PutNode{Node: sampleNode2(), TokenId: "t1", TimeUnix: 1_800_000_002},
+		"TakeLease.v2":    &TakeLease{NodeId: "n1", ServerId: "s1", Epoch: 7, Address: "10.0.0.5", InboundPort: 7443, Version: "1.0.0", TimeUnix: 1_800_000_005},
+		"EndLease.v2":     &EndLease{NodeId: "n1", Epoch: 7, State: apiv1.NodeState_NODE_STATE_LEFT, TimeUnix: 1_800_000_006},
+		"SetResources.v2": &SetResources{Remove: []*ResourceKey{{Kind: "route", Name: "old", Version: 18}}},
+		"PutToken.v2":     &PutToken{Token: &apiv1.Token{Id: "t2", SecretHash: bytes.Repeat([]byte{19}, 32), ExpiresUnix: 1_800_003_600, WholeCatalogue: true}},
+
+		"Audited.v2":         sampleAudited(),
+		"UpdateServer.v2":    &UpdateServer{Server: sampleServer2()},
+		"SetFeatureLevel.v2": &SetFeatureLevel{Level: 2},
+		"Recover.v2":         &Recover{Recovery: 1, ServerIds: []string{"s1", "s2"}, TimeUnix: 1_800_000_007},
+		"PutAccessToken.v2": &PutAccessToken{Token: &apiv1.AccessToken{
+			Id: "a1", SecretHash: bytes.Repeat([]byte{20}, 32), Role: apiv1.Role_ROLE_OPERATOR, Description: "pipeline",
+			CreatedBy: "user root", CreatedUnix: 1_800_000_008, ExpiresUnix: 1_800_003_600, CreateIndex: 21,
+		}},
+		"RemoveAccessToken.v2": &RemoveAccessToken{Id: "a1"},
+		"ChangeAuthority.v2":   &ChangeAuthority{Authority: sampleRotation(), FromIndex: 22},
+		"SetGossipKeys.v2":     &SetGossipKeys{Keys: sampleGossipKeys(), FromIndex: 23},
+		"Reap.v2": &Reap{
+			TimeUnix: 1_800_000_009, TokenIds: []string{"t1"}, AccessTokenIds: []string{"a1"},
+			NodeIds: []string{"n1"}, DeadBeforeUnix: 1_799_000_000, KeepAuditRecords: 16384,
+		},
 	}
+}
+
+func sampleAudited() *Audited {
+	return &Audited{
+		Record: &apiv1.AuditRecord{
+			Index: 24, TimeUnixNano: 1_800_000_010_000_000_001, Actor: "token a1", Role: apiv1.Role_ROLE_ADMIN,
+			Source: "10.0.0.9", Server: "vm1", Action: "delete", Objects: []string{"route old"}, Refusal: "not found",
+		},
+		Entry: []byte{format, 0, byte(TypeRemoveNode), 10, 2, 'n', '1'},
+	}
+}
+
+func sampleGossipKeys() *apiv1.GossipKeys {
+	return &apiv1.GossipKeys{Sealed: [][]byte{{1, 2}, {3, 4}}, ModifyIndex: 25, RotatedUnix: 1_800_000_011}
+}
+
+func sampleRotation() *apiv1.Authority {
+	a := sampleAuthority()
+	a.Intermediates, a.OtherRoots, a.Generation = [][]byte{{5}, {6}}, [][]byte{{7}}, 26
+	a.Rotation = &apiv1.Rotation{
+		Phase: apiv1.Rotation_PHASE_RENEW, StartedUnix: 1_800_000_012, PhaseUnix: 1_800_000_013, PhaseIndex: 27,
+		Next: sampleAuthority(), StartedBy: "user root",
+	}
+	return a
+}
+
+func sampleServer2() *apiv1.Server {
+	s := sampleServer()
+	s.Version, s.FeatureLevel = "1.0.0", 2
+	return s
+}
+
+func sampleNode2() *apiv1.Node {
+	n := sampleNode()
+	n.StateUnix, n.WholeCatalogue = 1_800_000_014, true
+	return n
 }
 
 func sampleAuthority() *apiv1.Authority {

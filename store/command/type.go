@@ -7,18 +7,27 @@ import "google.golang.org/protobuf/proto"
 type Type uint16
 
 const (
-	TypeInitCluster  Type = 1
-	TypePutServer    Type = 2
-	TypeRemoveServer Type = 3
-	TypePutNode      Type = 4
-	TypeTakeLease    Type = 5
-	TypeEndLease     Type = 6
-	TypeRemoveNode   Type = 7
-	TypeSetInstances Type = 8
-	TypeSetResources Type = 9
-	TypePutToken     Type = 10
-	TypeRemoveToken  Type = 11
-	TypePutAuthority Type = 12
+	TypeInitCluster       Type = 1
+	TypePutServer         Type = 2
+	TypeRemoveServer      Type = 3
+	TypePutNode           Type = 4
+	TypeTakeLease         Type = 5
+	TypeEndLease          Type = 6
+	TypeRemoveNode        Type = 7
+	TypeSetInstances      Type = 8
+	TypeSetResources      Type = 9
+	TypePutToken          Type = 10
+	TypeRemoveToken       Type = 11
+	TypePutAuthority      Type = 12
+	TypeAudited           Type = 13
+	TypeUpdateServer      Type = 14
+	TypeSetFeatureLevel   Type = 15
+	TypeRecover           Type = 16
+	TypePutAccessToken    Type = 17
+	TypeRemoveAccessToken Type = 18
+	TypeChangeAuthority   Type = 19
+	TypeSetGossipKeys     Type = 20
+	TypeReap              Type = 21
 )
 
 // New gives an empty command of that type, nil for a type that is not known.
@@ -48,6 +57,24 @@ func (t Type) New() proto.Message {
 		return &RemoveToken{}
 	case TypePutAuthority:
 		return &PutAuthority{}
+	case TypeAudited:
+		return &Audited{}
+	case TypeUpdateServer:
+		return &UpdateServer{}
+	case TypeSetFeatureLevel:
+		return &SetFeatureLevel{}
+	case TypeRecover:
+		return &Recover{}
+	case TypePutAccessToken:
+		return &PutAccessToken{}
+	case TypeRemoveAccessToken:
+		return &RemoveAccessToken{}
+	case TypeChangeAuthority:
+		return &ChangeAuthority{}
+	case TypeSetGossipKeys:
+		return &SetGossipKeys{}
+	case TypeReap:
+		return &Reap{}
 	}
 	return nil
 }
@@ -79,6 +106,24 @@ func TypeOf(msg proto.Message) Type {
 		return TypeRemoveToken
 	case *PutAuthority:
 		return TypePutAuthority
+	case *Audited:
+		return TypeAudited
+	case *UpdateServer:
+		return TypeUpdateServer
+	case *SetFeatureLevel:
+		return TypeSetFeatureLevel
+	case *Recover:
+		return TypeRecover
+	case *PutAccessToken:
+		return TypePutAccessToken
+	case *RemoveAccessToken:
+		return TypeRemoveAccessToken
+	case *ChangeAuthority:
+		return TypeChangeAuthority
+	case *SetGossipKeys:
+		return TypeSetGossipKeys
+	case *Reap:
+		return TypeReap
 	}
 	return 0
 }

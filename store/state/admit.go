@@ -80,6 +80,9 @@ func (w *writer) putNode(c *command.PutNode) error {
 		return err
 	}
 	n.AllowedServices = slices.Clone(token.AllowedServices)
+	if w.FeatureLevel(nil) >= 2 {
+		n.WholeCatalogue, n.StateUnix = token.WholeCatalogue, c.TimeUnix
+	}
 	if known := w.nodeByKey(n.KeyHash); known != nil {
 		return w.updateNode(known, n)
 	}
@@ -121,6 +124,7 @@ func (w *writer) updateNode(known, n *apiv1.Node) error {
 		return refuse(command.Refusal_REFUSAL_EXISTS, "this host is a member as %q already (id %s): to give it another name, run meshd leave first", known.Name, known.Id)
 	}
 	n.Id, n.State, n.LeaseServer, n.LeaseEpoch = known.Id, known.State, known.LeaseServer, known.LeaseEpoch
+	n.StateUnix = known.StateUnix
 	w.replaceNode(known, n)
 	return nil
 }

@@ -19,7 +19,12 @@ func (w *writer) initCluster(c *command.InitCluster) error {
 	if err := w.putAuthority(&command.PutAuthority{Authority: c.Authority}); err != nil {
 		return err
 	}
-	if err := checkServer(c.Server); err != nil {
+	if c.GossipKeys != nil && w.FeatureLevel(nil) >= 2 {
+		if err := w.setGossipKeys(&command.SetGossipKeys{Keys: c.GossipKeys}); err != nil {
+			return err
+		}
+	}
+	if err := w.checkServer(c.Server); err != nil {
 		return err
 	}
 	return w.addServer(c.Server)
@@ -32,114 +37,33 @@ func checkCluster(c *apiv1.Cluster) error {
 	return errorIn(mesh.CheckTrustDomain(c.GetTrustDomain()), "cluster %s", c.GetId())
 }
 
-func (w *writer) putAuthority(c *command.PutAuthority) error {
-	a := proto.CloneOf(c.Authority)
-	if err := checkAuthority(a, w.Cluster(nil).TrustDomain); err != nil {
-		return err
+// recover counts a recovery. The servers that it leaves behind are not asked,
+// for they are lost, or must not come back.
+func (w *writer) recover(c *command.Recover) error {
+	known := w.Cluster(nil)
+	switch {
+	case c.Recovery == known.Recovery:
+		return nil
+	case c.Recovery != known.Recovery+1:
+		return refuse(command.Refusal_REFUSAL_CONFLICT, "recovery %d of the mesh cannot follow on recovery %d", c.Recovery, known.Recovery)
 	}
-	if there := w.Authority(nil); there != nil {
-		a.ModifyIndex = there.ModifyIndex
-		if proto.Equal(a, there) {
-			return nil
+	stays := map[string]bool{}
+	for _, id := range c.ServerIds {
+		if w.Server(nil, id) == nil {
+			return noServer(id)
+		}
+		stays[id] = true
+	}
+	if len(stays) == 0 {
+		return invalid("recovery %d of the mesh names no server that stays", c.Recovery)
+	}
+	for _, s := range w.Servers(nil) {
+		if !stays[s.Id] {
+			w.dropServer(s, c.TimeUnix)
 		}
 	}
-	a.ModifyIndex = w.index
-	w.put(authorityTable, a)
-	return nil
-}
-
-func checkAuthority(a *apiv1.Authority, trustDomain string) error {
-	if got := a.GetTrustDomain(); got != trustDomain {
-		return invalid("the certificate authority is for trust domain %q, and the mesh has %q", got, trustDomain)
-	}
-	if len(a.RootCertificate) == 0 || len(a.IssuingCertificate) == 0 || len(a.SealedIssuingKey) == 0 {
-		return invalid("the certificate authority lacks its root certificate, its issuing certificate or the issuing key")
-	}
-	return nil
-}
-
-// putServer admits a server. Without a token it changes what is known of one
-// that was admitted before, told by its id and key.
-func (w *writer) putServer(c *command.PutServer) error {
-	s := c.Server
-	if err := checkServer(s); err != nil {
-		return err
-	}
-	known := w.serverByKey(s.KeyHash)
-	if c.TokenId != "" || known == nil || known.Id != s.Id {
-		join := joining{token: c.TokenId, name: s.Name, key: s.KeyHash, server: true, time: c.TimeUnix}
-		if _, err := w.admit(join); err != nil {
-			return err
-		}
-	}
-	if known == nil {
-		return w.addServer(s)
-	}
-	return w.updateServer(known, s)
-}
-
-func (w *writer) addServer(s *apiv1.Server) error {
-	if other := w.Server(nil, s.Id); other != nil {
-		return refuse(command.Refusal_REFUSAL_EXISTS, "server id %s belongs to %q already", s.Id, other.Name)
-	}
-	if other := first[*apiv1.Server](&w.Txn, nil, serverTable, byName, text(s.Name)); other != nil {
-		return refuse(command.Refusal_REFUSAL_EXISTS, "there is a server %q already (id %s): give this one another name, or remove the other with meshd raft remove if it is gone for good", s.Name, other.Id)
-	}
-	s = proto.CloneOf(s)
-	s.CreateIndex = w.index
-	w.put(serverTable, s)
-	w.result.Id = s.Id
-	return nil
-}
-
-func (w *writer) updateServer(known, s *apiv1.Server) error {
-	w.result.Id = known.Id
-	if known.Name != s.Name {
-		return refuse(command.Refusal_REFUSAL_EXISTS, "this server is a member as %q already (id %s): to give it another name, remove it with meshd raft remove first", known.Name, known.Id)
-	}
-	s = proto.CloneOf(s)
-	s.Id, s.CreateIndex = known.Id, known.CreateIndex
-	if !proto.Equal(s, known) {
-		w.put(serverTable, s)
-	}
-	return nil
-}
-
-func (w *writer) serverByKey(hash []byte) *apiv1.Server {
-	return first[*apiv1.Server](&w.Txn, nil, serverTable, byKey, hash)
-}
-
-func checkServer(s *apiv1.Server) error {
-	if err := checkID("server id", s.GetId()); err != nil {
-		return err
-	}
-	if err := mesh.CheckName(s.GetName()); err != nil {
-		return errorIn(err, "server %s", s.GetId())
-	}
-	if err := checkHostPort(s.GetAddress()); err != nil {
-		return errorIn(err, "server %q", s.GetName())
-	}
-	if err := checkHostPort(s.GetGossipAddress()); err != nil {
-		return errorIn(err, "gossip of server %q", s.GetName())
-	}
-	return checkHash("server's key", s.GetKeyHash())
-}
-
-// removeServer also ends the leases that the server held, since nobody else
-// would.
-func (w *writer) removeServer(c *command.RemoveServer) error {
-	s := w.Server(nil, c.Id)
-	if s == nil {
-		return refuse(command.Refusal_REFUSAL_NOT_FOUND, "there is no server with id %q", c.Id)
-	}
-	if len(w.Servers(nil)) == 1 {
-		return invalid("server %q is the last one: without it there is no mesh", s.Name)
-	}
-	w.remove(serverTable, s)
-	for _, n := range w.Nodes(nil) {
-		if n.LeaseServer == s.Id {
-			w.endLeaseOf(n, apiv1.NodeState_NODE_STATE_LOST)
-		}
-	}
+	next := proto.CloneOf(known)
+	next.Recovery = c.Recovery
+	w.put(clusterTable, next)
 	return nil
 }

@@ -168,3 +168,72 @@ func TestTokens(t *testing.T) {
 	m.ok(&command.RemoveToken{Id: "t"})
 	m.refused(&command.RemoveToken{Id: "t"}, isNotFound, "token list")
 }
+
+func TestUpdateServer(t *testing.T) {
+	m := newMesh(t)
+	m.refused(&command.UpdateServer{Server: server("s2")}, isNotFound, "s2")
+	next := server("s1")
+	next.KeyHash, next.Version, next.Address, next.FeatureLevel = nil, "1.1.0", "10.9.9.9:7300", 3
+	m.ok(&command.UpdateServer{Server: next})
+	want := proto.CloneOf(next)
+	want.KeyHash, want.CreateIndex = server("s1").KeyHash, 11
+	m.same(want, m.db.Read().Server(nil, "s1"))
+	m.unchanged(&command.UpdateServer{Server: next})
+
+	next.KeyHash = sum('?')
+	m.refused(&command.UpdateServer{Server: next}, isInvalid, "another key")
+	next.KeyHash, next.Name = nil, "other"
+	m.refused(&command.UpdateServer{Server: next}, isExists, "member as")
+	next.Name, next.Address = "server-s1", "nonsense"
+	m.refused(&command.UpdateServer{Server: next}, isInvalid, "host:port")
+}
+
+func TestRecover(t *testing.T) {
+	m := newMesh(t)
+	for _, id := range []string{"s2", "s3"} {
+		m.ok(&command.PutServer{Server: server(id), TokenId: "any", TimeUnix: now})
+	}
+	m.ok(join("n1", "vm1", "any"))
+	c := lease("n1", 1)
+	c.ServerId = "s3"
+	m.ok(c)
+	f := func(kind command.Refusal, want string, recovery uint32, ids ...string) {
+		t.Helper()
+		m.refused(&command.Recover{Recovery: recovery, ServerIds: ids, TimeUnix: now}, kind, want)
+	}
+	f(isConflict, "cannot follow", 2, "s1")
+	f(isNotFound, "s9", 1, "s1", "s9")
+	f(isInvalid, "no server", 1)
+	m.ok(&command.Recover{Recovery: 1, ServerIds: []string{"s1"}, TimeUnix: now + 9})
+	txn := m.db.Read()
+	if len(txn.Servers(nil)) != 1 || txn.Server(nil, "s1") == nil || txn.Cluster(nil).Recovery != 1 {
+		t.Errorf("%v %v", txn.Servers(nil), txn.Cluster(nil))
+	}
+	if n := txn.Node(nil, "n1"); n.State != lost || n.StateUnix != now+9 {
+		t.Errorf("%v", n)
+	}
+	m.unchanged(&command.Recover{Recovery: 1, ServerIds: []string{"s1"}})
+	f(isConflict, "cannot follow", 0, "s1")
+}
+
+func TestAccessTokens(t *testing.T) {
+	m := newMesh(t)
+	f := func(want string, spoil func(*apiv1.AccessToken)) {
+		t.Helper()
+		token := accessToken("ci")
+		spoil(token)
+		m.refused(&command.PutAccessToken{Token: token}, isInvalid, want)
+	}
+	f("token id", func(t *apiv1.AccessToken) { t.Id = "a/b" })
+	f("hash", func(t *apiv1.AccessToken) { t.SecretHash = []byte("plain") })
+	f("role", func(t *apiv1.AccessToken) { t.Role = 0 })
+	f("role", func(t *apiv1.AccessToken) { t.Role = apiv1.Role_ROLE_ADMIN + 1 })
+	f("expires", func(t *apiv1.AccessToken) { t.ExpiresUnix = -1 })
+	m.ok(&command.PutAccessToken{Token: accessToken("ci")})
+	want := accessToken("ci")
+	want.CreateIndex = m.index
+	m.same([]*apiv1.AccessToken{want}, m.db.Read().AccessTokens(nil))
+	m.refused(&command.PutAccessToken{Token: accessToken("ci")}, isExists, "already")
+	m.ok(&command.RemoveAccessToken{Id: "ci"})
+	m.refused(&command.RemoveAccessToken{Id: "ci"}, isNotFound, "ci")
+}

@@ -39,14 +39,15 @@ func (db *DB) Read() *Txn {
 }
 
 // Apply carries out the log entry with that index, all of it or, when it
-// refuses, nothing. A nil msg stands for an entry that could not be decoded.
-// The message is not kept and not modified.
+// refuses, nothing but the record of an audited one. A nil msg stands for an
+// entry that could not be decoded. The message is not kept and not modified.
 func (db *DB) Apply(index uint64, msg proto.Message) *command.Result {
 	w := db.write(index)
 	if err := w.apply(msg); err != nil {
 		w.txn.Abort()
-		db.write(index).commit()
-		return refused(index, err)
+		w = db.write(index)
+		w.result = refused(index, err)
+		w.recordRefused(msg, w.result.Refusal)
 	}
 	w.commit()
 	return w.result

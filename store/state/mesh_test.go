@@ -31,7 +31,7 @@ func newMesh(t *testing.T) *testMesh {
 
 func initCluster() *command.InitCluster {
 	return &command.InitCluster{
-		Cluster: &apiv1.Cluster{Id: "c1", Name: "test", TrustDomain: "test.mesh", CreatedUnix: now},
+		Cluster: &apiv1.Cluster{Id: "c1", Name: "test", TrustDomain: "test.mesh", CreatedUnix: now, FeatureLevel: command.MaxLevel},
 		Authority: &apiv1.Authority{
 			TrustDomain: "test.mesh", RootCertificate: []byte("root"), IssuingCertificate: []byte("issuing"),
 			SealedRootKey: []byte("root key"), SealedIssuingKey: []byte("issuing key"),
@@ -40,10 +40,33 @@ func initCluster() *command.InitCluster {
 	}
 }
 
+// newLevel1 is a mesh of the first version, that says nothing of levels.
+func newLevel1(t *testing.T) *testMesh {
+	m := &testMesh{T: t, db: New(), index: 10}
+	c := initCluster()
+	c.Cluster.FeatureLevel, c.Server.FeatureLevel, c.Server.Version = 0, 0, ""
+	m.ok(c)
+	return m
+}
+
+// audited wraps a command in the record of who wanted it.
+func audited(msg proto.Message) *command.Audited {
+	entry, err := command.Encode(msg)
+	if err != nil {
+		panic(err)
+	}
+	return &command.Audited{Entry: entry, Record: &apiv1.AuditRecord{
+		TimeUnixNano: now * 1e9, Actor: "user root", Role: apiv1.Role_ROLE_ADMIN, Source: "unix", Server: "vm1", Action: "test", Objects: []string{"thing"},
+	}}
+}
+
 func sum(c byte) []byte { return bytes.Repeat([]byte{c}, 32) }
 
 func server(id string) *apiv1.Server {
-	return &apiv1.Server{Id: id, Name: "server-" + id, Address: "10.0.0.1:7300", GossipAddress: "10.0.0.1:7301", KeyHash: sum('A' + id[1])}
+	return &apiv1.Server{
+		Id: id, Name: "server-" + id, Address: "10.0.0.1:7300", GossipAddress: "10.0.0.1:7301", KeyHash: sum('A' + id[1]),
+		Version: "1.0.0", FeatureLevel: command.MaxLevel,
+	}
 }
 
 // node makes a host whose key is told by the last letter of its id.

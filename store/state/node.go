@@ -26,6 +26,9 @@ func (w *writer) takeLease(c *command.TakeLease) error {
 	}
 	n := proto.CloneOf(known)
 	n.State, n.LeaseServer, n.LeaseEpoch = apiv1.NodeState_NODE_STATE_ALIVE, c.ServerId, c.Epoch
+	if known.State != n.State && w.FeatureLevel(nil) >= 2 {
+		n.StateUnix = c.TimeUnix
+	}
 	n.Version = c.Version
 	n.Address = cmp.Or(c.Address, known.Address)
 	n.InboundPort = cmp.Or(c.InboundPort, known.InboundPort)
@@ -48,19 +51,22 @@ func (w *writer) endLease(c *command.EndLease) error {
 		return invalid("host %q has no lease with epoch %d, its last one has %d", n.Name, c.Epoch, n.LeaseEpoch)
 	}
 	if c.Epoch == n.LeaseEpoch {
-		w.endLeaseOf(n, c.State)
+		w.endLeaseOf(n, c.State, c.TimeUnix)
 	}
 	return nil
 }
 
 // endLeaseOf does nothing when the lease is over: a host that has left is not
 // lost when its stream closes.
-func (w *writer) endLeaseOf(known *apiv1.Node, state apiv1.NodeState) {
+func (w *writer) endLeaseOf(known *apiv1.Node, state apiv1.NodeState, time int64) {
 	if known.State != apiv1.NodeState_NODE_STATE_ALIVE {
 		return
 	}
 	n := proto.CloneOf(known)
 	n.State, n.LeaseServer = state, ""
+	if w.FeatureLevel(nil) >= 2 {
+		n.StateUnix = time
+	}
 	w.replaceNode(known, n)
 }
 
@@ -91,7 +97,7 @@ func (w *writer) replaceNode(known, n *apiv1.Node) {
 		return
 	}
 	seen := proto.CloneOf(n)
-	seen.LeaseServer, seen.LeaseEpoch = known.LeaseServer, known.LeaseEpoch
+	seen.LeaseServer, seen.LeaseEpoch, seen.StateUnix = known.LeaseServer, known.LeaseEpoch, known.StateUnix
 	if !proto.Equal(seen, known) {
 		n.ModifyIndex = w.index
 	}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"testing"
 
+	"google.golang.org/protobuf/proto"
+
 	apiv1 "github.com/meshd/meshd/api/v1"
 	"github.com/meshd/meshd/store/command"
 )
@@ -25,7 +27,7 @@ func TestPutNode(t *testing.T) {
 		t.Errorf("the result names host %q", r.Id)
 	}
 	want := node("n1", "vm1")
-	want.AllowedServices = []string{"*"}
+	want.AllowedServices, want.StateUnix = []string{"*"}, now
 	want.CreateIndex, want.ModifyIndex = m.index, m.index
 	m.same(want, m.db.Read().Node(nil, "n1"))
 }
@@ -241,4 +243,47 @@ func TestRemovalsAreForgotten(t *testing.T) {
 	f(start+2, remembered, true)
 	f(start+3, remembered-1, true)
 	f(m.index, 0, true)
+}
+
+// A token's right to the whole catalogue goes over to the host, whatever the
+// host says of itself.
+func TestWholeCatalogue(t *testing.T) {
+	m := newMesh(t)
+	m.ok(&command.PutToken{Token: &apiv1.Token{Id: "whole", SecretHash: sum(1), ExpiresUnix: now + 10, Reusable: true, WholeCatalogue: true}})
+	whole := func() bool { return m.db.Read().Node(nil, "n1").WholeCatalogue }
+	forged := join("n1", "vm1", "any")
+	forged.Node.WholeCatalogue = true
+	m.ok(forged)
+	if whole() {
+		t.Error("the host gave itself the right")
+	}
+	m.ok(join("n1", "vm1", "whole"))
+	if !whole() {
+		t.Error("the token did not give the right")
+	}
+}
+
+// When a host's state changed is by the clock of who proposed it, and no
+// business of the other hosts.
+func TestStateTime(t *testing.T) {
+	m := newMesh(t)
+	at := func(want int64, msg proto.Message) {
+		t.Helper()
+		m.ok(msg)
+		if got := m.db.Read().Node(nil, "n1").StateUnix; got != want {
+			t.Fatalf("after %v: %d, want %d", msg, got, want)
+		}
+	}
+	take := func(epoch uint64, time int64) *command.TakeLease {
+		c := lease("n1", epoch)
+		c.TimeUnix = time
+		return c
+	}
+	at(now, join("n1", "vm1", "any"))
+	at(now+1, take(1, now+1))
+	at(now+1, take(2, now+2)) // it was alive already
+	at(now+3, &command.EndLease{NodeId: "n1", Epoch: 2, State: lost, TimeUnix: now + 3})
+	at(now+3, join("n1", "vm1", "any"))
+	at(now+5, take(3, now+5))
+	at(now+6, &command.EndLease{NodeId: "n1", Epoch: 3, State: left, TimeUnix: now + 6})
 }

@@ -19,7 +19,7 @@ func (w *writer) setResources(c *command.SetResources) error {
 			return err
 		}
 	}
-	if err := w.checkVersions(c.Put); err != nil {
+	if err := w.checkVersions(c); err != nil {
 		return err
 	}
 	for _, r := range c.Put {
@@ -60,30 +60,41 @@ func checkResource(r *apiv1.Resource, named map[mesh.ResourceKey]bool) error {
 	return nil
 }
 
-// checkVersions refuses to write over changes that the writer has not seen.
-func (w *writer) checkVersions(put []*apiv1.Resource) error {
+// checkVersions refuses to write over, or remove, changes that the writer has
+// not seen. Problems with what is to be removed are numbered after what is put.
+func (w *writer) checkVersions(c *command.SetResources) error {
 	conflict := &refusal{kind: command.Refusal_REFUSAL_CONFLICT}
-	for i, r := range put {
-		stored := w.Resource(nil, mesh.ResourceKind(r), r.Name).GetVersion()
-		if r.Version == 0 || r.Version == stored {
-			continue
+	for i, r := range c.Put {
+		conflict.add(i, w.checkVersion(mesh.KeyOf(r), r.Version))
+	}
+	for i, k := range c.Remove {
+		key := mesh.ResourceKey{Kind: k.Kind, Name: k.Name}
+		if w.FeatureLevel(nil) >= 2 && w.Resource(nil, k.Kind, k.Name) != nil {
+			conflict.add(len(c.Put)+i, w.checkVersion(key, k.Version))
 		}
-		p := &apiv1.Problem{
-			Resource: int32(i),
-			Path:     "version",
-			Message:  fmt.Sprintf("%s was read at version %d and is at version %d now", mesh.KeyOf(r), r.Version, stored),
-			Fix:      "read it again and make the change there, or leave out the version to write over what is there",
-		}
-		if stored == 0 {
-			p.Message = fmt.Sprintf("%s was read at version %d and is not there any more", mesh.KeyOf(r), r.Version)
-		}
-		conflict.problems = append(conflict.problems, p)
 	}
 	if len(conflict.problems) == 0 {
 		return nil
 	}
 	conflict.message = conflict.problems[0].Message
 	return conflict
+}
+
+// checkVersion names both versions when they differ; 0 is not checked.
+func (w *writer) checkVersion(key mesh.ResourceKey, version uint64) *apiv1.Problem {
+	stored := w.Resource(nil, key.Kind, key.Name).GetVersion()
+	if version == 0 || version == stored {
+		return nil
+	}
+	p := &apiv1.Problem{
+		Path:    "version",
+		Message: fmt.Sprintf("%s was read at version %d and is at version %d now", key, version, stored),
+		Fix:     "read it again and make the change there, or leave out the version to write over what is there",
+	}
+	if stored == 0 {
+		p.Message = fmt.Sprintf("%s was read at version %d and is not there any more", key, version)
+	}
+	return p
 }
 
 func (w *writer) putResource(r *apiv1.Resource) {

@@ -143,3 +143,19 @@ func TestMeshConfig(t *testing.T) {
 	m.ok(unset("mesh", "mesh"))
 	f(0, m.index)
 }
+
+func TestVersionsOfWhatIsRemoved(t *testing.T) {
+	m := newMesh(t)
+	m.ok(set(serviceResource("a"), serviceResource("b")))
+	remove := func(name string, version uint64) *command.ResourceKey {
+		return &command.ResourceKey{Kind: "service", Name: name, Version: version}
+	}
+	stale := set(route("r", "c"))
+	stale.Remove = []*command.ResourceKey{remove("b", 0), remove("a", 5)}
+	r := m.refused(stale, isConflict, `service "a" was read at version 5 and is at version 13 now`)
+	if len(r.Problems) != 1 || r.Problems[0].Resource != 2 {
+		t.Errorf("%v", r.Problems)
+	}
+	m.refused(&command.SetResources{Remove: []*command.ResourceKey{remove("none", 5)}}, isNotFound, "none")
+	m.ok(&command.SetResources{Remove: []*command.ResourceKey{remove("a", 13), remove("b", 0)}})
+}

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	apiv1 "github.com/meshd/meshd/api/v1"
+	"github.com/meshd/meshd/store/command"
 )
 
 // maxRecord is the most bytes that a record may have.
@@ -91,9 +92,16 @@ func (b *builder) add(r *Record) error {
 		return b.insert(tokenTable, row.Token)
 	case *Record_RemovedNode:
 		return b.insert(removedTable, row.RemovedNode)
+	case *Record_AccessToken:
+		return b.insert(accessTable, row.AccessToken)
+	case *Record_Audit:
+		return b.insert(auditTable, row.Audit)
+	case *Record_GossipKeys:
+		return b.insert(gossipTable, row.GossipKeys)
 	case *Record_Marks:
 		mustDo(b.txn.Insert(markTable, mark{meshMark, row.Marks.MeshIndex}))
 		mustDo(b.txn.Insert(markTable, mark{forgottenMark, row.Marks.ForgottenIndex}))
+		mustDo(b.txn.Insert(markTable, mark{restoredMark, row.Marks.RestoredIndex}))
 		return nil
 	}
 	return errors.New("it is of a kind that this version of meshd does not know: a newer one wrote the snapshot, so update this server")
@@ -120,6 +128,9 @@ func (b *builder) insert(table string, row proto.Message) error {
 
 // check makes sure that what rows refer to is there.
 func (b *builder) check() error {
+	if level := b.FeatureLevel(nil); level > command.MaxLevel {
+		return fmt.Errorf("it is of a mesh at feature level %d, and this version of meshd knows only level %d: update this server", level, command.MaxLevel)
+	}
 	for _, i := range all[*apiv1.Instance](&b.Txn, nil, instanceTable) {
 		if b.Node(nil, i.NodeId) == nil {
 			return fmt.Errorf("instance %q is on the host %q, which is not there", i.Id, i.NodeId)

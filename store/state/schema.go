@@ -22,6 +22,9 @@ const (
 	resourceTable  = "resource"
 	tokenTable     = "token"
 	removedTable   = "removed-node"
+	accessTable    = "access-token"
+	auditTable     = "audit"
+	gossipTable    = "gossip-keys"
 )
 
 const (
@@ -45,6 +48,7 @@ const (
 	appliedMark   = "applied"   // the last entry applied
 	meshMark      = "mesh"      // the last change to the mesh's defaults
 	forgottenMark = "forgotten" // the newest removal of a node that is no longer remembered
+	restoredMark  = "restored"  // the last time that an older state took the place of this one
 )
 
 // newTables makes an empty database. Rows are protobuf messages, which are
@@ -78,12 +82,15 @@ func newTables() *memdb.MemDB {
 		removedTable: table(removedTable,
 			unique(byID, func(r *RemovedNode) []byte { return text(r.Name) }),
 			shared(byModified, func(r *RemovedNode) []byte { return number(r.Index) })),
+		accessTable: table(accessTable, unique(byID, func(t *apiv1.AccessToken) []byte { return text(t.Id) })),
+		auditTable:  table(auditTable, unique(byID, func(r *apiv1.AuditRecord) []byte { return number(r.Index) })),
+		gossipTable: table(gossipTable, only[*apiv1.GossipKeys]()),
 	}})
 	if err != nil {
 		panic(fmt.Sprintf("BUG: the schema of the state: %v", err))
 	}
 	txn := db.Txn(true)
-	for _, name := range []string{appliedMark, meshMark, forgottenMark} {
+	for _, name := range []string{appliedMark, meshMark, forgottenMark, restoredMark} {
 		mustDo(txn.Insert(markTable, mark{name: name}))
 	}
 	txn.Commit()

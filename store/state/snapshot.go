@@ -53,7 +53,9 @@ func (s *Snapshot) WriteTo(w io.Writer) (int64, error) {
 // records gives every row, those first that others refer to.
 func (s *Snapshot) records(emit func(*Record)) {
 	t := s.txn
-	emit(&Record{Row: &Record_Marks{&Marks{MeshIndex: t.mark(nil, meshMark), ForgottenIndex: t.mark(nil, forgottenMark)}}})
+	emit(&Record{Row: &Record_Marks{&Marks{
+		MeshIndex: t.mark(nil, meshMark), ForgottenIndex: t.mark(nil, forgottenMark), RestoredIndex: t.mark(nil, restoredMark),
+	}}})
 	each(all[*apiv1.Cluster](t, nil, clusterTable), func(r *apiv1.Cluster) { emit(&Record{Row: &Record_Cluster{r}}) })
 	each(all[*apiv1.Authority](t, nil, authorityTable), func(r *apiv1.Authority) { emit(&Record{Row: &Record_Authority{r}}) })
 	each(t.Servers(nil), func(r *apiv1.Server) { emit(&Record{Row: &Record_Server{r}}) })
@@ -63,6 +65,9 @@ func (s *Snapshot) records(emit func(*Record)) {
 	each(all[*apiv1.Instance](t, nil, instanceTable), func(r *apiv1.Instance) { emit(&Record{Row: &Record_Instance{r}}) })
 	each(t.Resources(nil, ""), func(r *apiv1.Resource) { emit(&Record{Row: &Record_Resource{r}}) })
 	each(t.Tokens(nil), func(r *apiv1.Token) { emit(&Record{Row: &Record_Token{r}}) })
+	each(t.AccessTokens(nil), func(r *apiv1.AccessToken) { emit(&Record{Row: &Record_AccessToken{r}}) })
+	each(all[*apiv1.AuditRecord](t, nil, auditTable), func(r *apiv1.AuditRecord) { emit(&Record{Row: &Record_Audit{r}}) })
+	each(all[*apiv1.GossipKeys](t, nil, gossipTable), func(r *apiv1.GossipKeys) { emit(&Record{Row: &Record_GossipKeys{r}}) })
 }
 
 func each[T any](rows []T, f func(T)) {

@@ -19,7 +19,10 @@ import (
 
 var update = flag.Bool("update", false, "write the golden snapshot if there is none; one that is there stays as it is")
 
-const golden = "testdata/v1"
+// A golden of each feature level: v1 is of the first version of meshd.
+var goldens = map[string]uint64{"testdata/v1": 20, "testdata/v2": 28}
+
+const newestGolden = "testdata/v2"
 
 // fullMesh has rows in every table.
 func fullMesh(t *testing.T) *testMesh {
@@ -34,14 +37,45 @@ func fullMesh(t *testing.T) *testMesh {
 	i.Meta, i.Tags = map[string]string{"a": "1", "b": "2", "c": "3"}, []string{"blue"}
 	m.ok(&command.SetInstances{NodeId: "n1", Put: []*apiv1.Instance{i, instance("db", "db")}})
 	m.ok(set(serviceResource("web"), route("canary", "web"), policy("web", "web"), meshResource(60)))
+	m.ok(&command.PutToken{Token: &apiv1.Token{Id: "whole", SecretHash: sum('w'), ExpiresUnix: now + 60, WholeCatalogue: true}})
+	m.ok(join("n4", "vm4", "whole"))
+	m.ok(&command.PutAccessToken{Token: accessToken("ci")})
+	m.ok(audited(unset("policy", "web")))
+	m.apply(audited(unset("policy", "web"))) // refused, and recorded
+	m.ok(&command.SetGossipKeys{Keys: &apiv1.GossipKeys{Sealed: [][]byte{[]byte("first"), []byte("second")}, RotatedUnix: now}})
+	m.ok(&command.ChangeAuthority{Authority: rotating(m.db.Read().Authority(nil)), FromIndex: 11})
+	m.ok(&command.Recover{Recovery: 1, ServerIds: []string{"s1"}, TimeUnix: now})
 	return m
 }
 
-// Snapshots of the first format are read for good.
-func TestGoldenSnapshot(t *testing.T) {
+func accessToken(id string) *apiv1.AccessToken {
+	return &apiv1.AccessToken{
+		Id: id, SecretHash: sum('a'), Role: apiv1.Role_ROLE_OPERATOR, Description: "pipeline", CreatedBy: "user root", CreatedUnix: now, ExpiresUnix: now + 60,
+	}
+}
+
+// rotating is the authority with a rotation begun.
+func rotating(a *apiv1.Authority) *apiv1.Authority {
+	a = proto.CloneOf(a)
+	next := initCluster().Authority
+	next.RootCertificate = []byte("next root")
+	a.Generation++
+	a.OtherRoots = [][]byte{next.RootCertificate}
+	a.Rotation = &apiv1.Rotation{Phase: apiv1.Rotation_PHASE_TRUST, StartedUnix: now, PhaseUnix: now, Next: next, StartedBy: "user root"}
+	return a
+}
+
+// Snapshots that were ever written are read for good.
+func TestGoldenSnapshots(t *testing.T) {
 	if *update {
 		writeGolden(t)
 	}
+	for name, index := range goldens {
+		t.Run(name, func(t *testing.T) { checkGolden(t, name, index) })
+	}
+}
+
+func checkGolden(t *testing.T, golden string, index uint64) {
 	b, err := os.ReadFile(golden + ".snapshot")
 	if err != nil {
 		t.Fatal(err)
@@ -63,13 +97,16 @@ func TestGoldenSnapshot(t *testing.T) {
 		want = append(want, r)
 	}
 	m.same(want, m.rows())
-	if index := m.db.Read().Index(nil); index != 20 {
-		t.Errorf("the index is %d", index)
+	if got := m.db.Read().Index(nil); got != index {
+		t.Errorf("the index is %d", got)
+	}
+	if !bytes.Equal(b, snapshot(t, m.db)) {
+		t.Error("it is written differently now")
 	}
 }
 
 func writeGolden(t *testing.T) {
-	if _, err := os.Stat(golden + ".snapshot"); err == nil {
+	if _, err := os.Stat(newestGolden + ".snapshot"); err == nil {
 		return
 	}
 	m := fullMesh(t)
@@ -78,7 +115,7 @@ func writeGolden(t *testing.T) {
 		text = append(text, strings.TrimSpace(prototext.MarshalOptions{Multiline: true}.Format(r)))
 	}
 	write := func(ext string, b []byte) {
-		if err := os.WriteFile(golden+ext, b, 0o644); err != nil {
+		if err := os.WriteFile(newestGolden+ext, b, 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -196,7 +233,7 @@ func (w failingWriter) Write([]byte) (int, error) { return 0, w.err }
 // What is restored, however strange, can be read, written and restored again.
 func FuzzRestore(f *testing.F) {
 	good := snapshot(f, New())
-	if b, err := os.ReadFile(golden + ".snapshot"); err == nil {
+	if b, err := os.ReadFile(newestGolden + ".snapshot"); err == nil {
 		good = b
 	}
 	f.Add(good, false)

@@ -138,6 +138,43 @@ func (t *Txn) Token(ws *WatchSet, id string) *apiv1.Token {
 	return first[*apiv1.Token](t, ws, tokenTable, byID, text(id))
 }
 
+// AccessTokens lists all access tokens by id.
+func (t *Txn) AccessTokens(ws *WatchSet) []*apiv1.AccessToken {
+	return all[*apiv1.AccessToken](t, ws, accessTable)
+}
+
+// AccessToken is nil when there is none with that id.
+func (t *Txn) AccessToken(ws *WatchSet, id string) *apiv1.AccessToken {
+	return first[*apiv1.AccessToken](t, ws, accessTable, byID, text(id))
+}
+
+// Audit lists the records of changes, newest first, from the one before index
+// before on, or from the newest on when that is 0; at most limit of them, or all
+// when that is 0.
+func (t *Txn) Audit(ws *WatchSet, before uint64, limit int) (records []*apiv1.AuditRecord) {
+	whole, err := t.txn.Get(auditTable, byID)
+	mustDo(err)
+	ws.add(t, whole.WatchCh())
+	// 0 - 1 is the highest index there can be.
+	it, err := t.txn.ReverseLowerBound(auditTable, byID, number(before-1))
+	mustDo(err)
+	for row := it.Next(); row != nil && (limit == 0 || len(records) < limit); row = it.Next() {
+		records = append(records, row.(*apiv1.AuditRecord))
+	}
+	return records
+}
+
+// GossipKeys is nil when the state has none: they are on the servers' disks
+// alone.
+func (t *Txn) GossipKeys(ws *WatchSet) *apiv1.GossipKeys {
+	return first[*apiv1.GossipKeys](t, ws, gossipTable, byID, text(""))
+}
+
+// RestoredIndex is where an operator last put an older state in place of the
+// present one, 0 when nobody did. Whoever holds something from before must take
+// everything anew.
+func (t *Txn) RestoredIndex(ws *WatchSet) uint64 { return t.mark(ws, restoredMark) }
+
 func (t *Txn) mark(ws *WatchSet, name string) uint64 {
 	return first[mark](t, ws, markTable, byID, text(name)).index
 }

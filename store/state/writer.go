@@ -23,6 +23,9 @@ func (w *writer) apply(msg proto.Message) error {
 	if msg != nil && w.Cluster(nil) == nil {
 		return refuse(command.Refusal_REFUSAL_NOT_INITIALIZED, "there is no mesh yet: meshd init makes one")
 	}
+	if err := w.checkLevel(msg); err != nil {
+		return err
+	}
 	switch c := msg.(type) {
 	case *command.PutServer:
 		return w.putServer(c)
@@ -46,6 +49,24 @@ func (w *writer) apply(msg proto.Message) error {
 		return w.removeToken(c)
 	case *command.PutAuthority:
 		return w.putAuthority(c)
+	case *command.Audited:
+		return w.audited(c)
+	case *command.UpdateServer:
+		return w.correctServer(c)
+	case *command.SetFeatureLevel:
+		return w.setFeatureLevel(c)
+	case *command.Recover:
+		return w.recover(c)
+	case *command.PutAccessToken:
+		return w.putAccessToken(c)
+	case *command.RemoveAccessToken:
+		return w.removeAccessToken(c)
+	case *command.ChangeAuthority:
+		return w.changeAuthority(c)
+	case *command.SetGossipKeys:
+		return w.setGossipKeys(c)
+	case *command.Reap:
+		return w.reap(c)
 	}
 	return refuse(command.Refusal_REFUSAL_UNKNOWN_ENTRY, "this server does not know what the log entry asks for: a newer version of meshd wrote it, so update this server")
 }
@@ -97,6 +118,14 @@ type refusal struct {
 	kind     command.Refusal
 	message  string
 	problems []*apiv1.Problem
+}
+
+// add adds what is wrong with one of the resources, unless it is nil.
+func (r *refusal) add(resource int, p *apiv1.Problem) {
+	if p != nil {
+		p.Resource = int32(resource)
+		r.problems = append(r.problems, p)
+	}
 }
 
 func (r *refusal) Error() string { return r.message }
