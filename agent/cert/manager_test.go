@@ -55,7 +55,7 @@ func newCA(t *testing.T) *fakeCA {
 	if err != nil {
 		t.Fatal(err)
 	}
-	issuer, err := pki.NewIssuer(root.Raw, issuing.Raw, key)
+	issuer, err := pki.NewIssuer(key, issuing.Raw, root.Raw)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4148,8 +4148,10 @@ type ProgressReply struct {
 	GossipKeys []string `protobuf:"bytes,7,rep,name=gossip_keys,json=gossipKeys,proto3" json:"gossip_keys,omitempty"`
 	// Of the authority that its certificate is from.
 	AuthorityGeneration uint64 `protobuf:"varint,8,opt,name=authority_generation,json=authorityGeneration,proto3" json:"authority_generation,omitempty"`
-	unknownFields       protoimpl.UnknownFields
-	sizeCache           protoimpl.SizeCache
+	// modify_index of the authority whose roots it trusts.
+	AuthorityIndex uint64 `protobuf:"varint,9,opt,name=authority_index,json=authorityIndex,proto3" json:"authority_index,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *ProgressReply) Reset() {
@@ -4234,6 +4236,13 @@ func (x *ProgressReply) GetGossipKeys() []string {
 func (x *ProgressReply) GetAuthorityGeneration() uint64 {
 	if x != nil {
 		return x.AuthorityGeneration
+	}
+	return 0
+}
+
+func (x *ProgressReply) GetAuthorityIndex() uint64 {
+	if x != nil {
+		return x.AuthorityIndex
 	}
 	return 0
 }
@@ -4706,7 +4715,7 @@ const file_api_v1_admin_proto_rawDesc = "" +
 	"\x11PeerAgentsRequest\"@\n" +
 	"\x0fPeerAgentsReply\x12-\n" +
 	"\x06agents\x18\x01 \x03(\v2\x15.meshd.v1.AgentStatusR\x06agents\"\x11\n" +
-	"\x0fProgressRequest\"\x9b\x02\n" +
+	"\x0fProgressRequest\"\xc4\x02\n" +
 	"\rProgressReply\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\aapplied\x18\x02 \x01(\x04R\aapplied\x12\x1d\n" +
@@ -4717,7 +4726,8 @@ const file_api_v1_admin_proto_rawDesc = "" +
 	"\flast_contact\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\vlastContact\x12\x1f\n" +
 	"\vgossip_keys\x18\a \x03(\tR\n" +
 	"gossipKeys\x121\n" +
-	"\x14authority_generation\x18\b \x01(\x04R\x13authorityGeneration\"\x12\n" +
+	"\x14authority_generation\x18\b \x01(\x04R\x13authorityGeneration\x12'\n" +
+	"\x0fauthority_index\x18\t \x01(\x04R\x0eauthorityIndex\"\x12\n" +
 	"\x10ReadIndexRequest\"&\n" +
 	"\x0eReadIndexReply\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\"&\n" +

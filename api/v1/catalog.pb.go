@@ -1048,10 +1048,13 @@ type Authority struct {
 	// that goes.
 	OtherRoots [][]byte `protobuf:"bytes,8,rep,name=other_roots,json=otherRoots,proto3" json:"other_roots,omitempty"`
 	// Counts changes of what signs; agents renew when theirs is older.
-	Generation    uint64    `protobuf:"varint,9,opt,name=generation,proto3" json:"generation,omitempty"`
-	Rotation      *Rotation `protobuf:"bytes,10,opt,name=rotation,proto3" json:"rotation,omitempty"` // absent when none is under way
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Generation uint64    `protobuf:"varint,9,opt,name=generation,proto3" json:"generation,omitempty"`
+	Rotation   *Rotation `protobuf:"bytes,10,opt,name=rotation,proto3" json:"rotation,omitempty"` // absent when none is under way
+	// Of the first of intermediates, which signs issuing certificates when the
+	// root's key is kept elsewhere.
+	SealedIntermediateKey []byte `protobuf:"bytes,11,opt,name=sealed_intermediate_key,json=sealedIntermediateKey,proto3" json:"sealed_intermediate_key,omitempty"`
+	unknownFields         protoimpl.UnknownFields
+	sizeCache             protoimpl.SizeCache
 }
 
 func (x *Authority) Reset() {
@@ -1150,6 +1153,13 @@ func (x *Authority) GetGeneration() uint64 {
 func (x *Authority) GetRotation() *Rotation {
 	if x != nil {
 		return x.Rotation
+	}
+	return nil
+}
+
+func (x *Authority) GetSealedIntermediateKey() []byte {
+	if x != nil {
+		return x.SealedIntermediateKey
 	}
 	return nil
 }
@@ -1478,7 +1488,7 @@ const file_api_v1_catalog_proto_rawDesc = "" +
 	"\x06server\x18\x06 \x01(\tR\x06server\x12\x16\n" +
 	"\x06action\x18\a \x01(\tR\x06action\x12\x18\n" +
 	"\aobjects\x18\b \x03(\tR\aobjects\x12\x18\n" +
-	"\arefusal\x18\t \x01(\tR\arefusal\"\x9a\x03\n" +
+	"\arefusal\x18\t \x01(\tR\arefusal\"\xd2\x03\n" +
 	"\tAuthority\x12!\n" +
 	"\ftrust_domain\x18\x01 \x01(\tR\vtrustDomain\x12)\n" +
 	"\x10root_certificate\x18\x02 \x01(\fR\x0frootCertificate\x12/\n" +
@@ -1493,7 +1503,8 @@ const file_api_v1_catalog_proto_rawDesc = "" +
 	"generation\x18\t \x01(\x04R\n" +
 	"generation\x12.\n" +
 	"\brotation\x18\n" +
-	" \x01(\v2\x12.meshd.v1.RotationR\brotation\"\xb9\x02\n" +
+	" \x01(\v2\x12.meshd.v1.RotationR\brotation\x126\n" +
+	"\x17sealed_intermediate_key\x18\v \x01(\fR\x15sealedIntermediateKey\"\xb9\x02\n" +
 	"\bRotation\x12.\n" +
 	"\x05phase\x18\x01 \x01(\x0e2\x18.meshd.v1.Rotation.PhaseR\x05phase\x12!\n" +
 	"\fstarted_unix\x18\x02 \x01(\x03R\vstartedUnix\x12\x1d\n" +

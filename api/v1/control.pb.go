@@ -183,17 +183,18 @@ func (x *ServerJoin) GetFeatureLevel() uint32 {
 }
 
 type JoinReply struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	ClusterId     string                 `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
-	ClusterName   string                 `protobuf:"bytes,2,opt,name=cluster_name,json=clusterName,proto3" json:"cluster_name,omitempty"`
-	TrustDomain   string                 `protobuf:"bytes,3,opt,name=trust_domain,json=trustDomain,proto3" json:"trust_domain,omitempty"`
-	Id            string                 `protobuf:"bytes,4,opt,name=id,proto3" json:"id,omitempty"`           // of the node, or of the server
-	Chain         [][]byte               `protobuf:"bytes,5,rep,name=chain,proto3" json:"chain,omitempty"`     // DER, leaf first
-	Roots         [][]byte               `protobuf:"bytes,6,rep,name=roots,proto3" json:"roots,omitempty"`     // DER
-	Servers       []string               `protobuf:"bytes,7,rep,name=servers,proto3" json:"servers,omitempty"` // host:port
-	Server        *ServerSecrets         `protobuf:"bytes,8,opt,name=server,proto3" json:"server,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state               protoimpl.MessageState `protogen:"open.v1"`
+	ClusterId           string                 `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	ClusterName         string                 `protobuf:"bytes,2,opt,name=cluster_name,json=clusterName,proto3" json:"cluster_name,omitempty"`
+	TrustDomain         string                 `protobuf:"bytes,3,opt,name=trust_domain,json=trustDomain,proto3" json:"trust_domain,omitempty"`
+	Id                  string                 `protobuf:"bytes,4,opt,name=id,proto3" json:"id,omitempty"`           // of the node, or of the server
+	Chain               [][]byte               `protobuf:"bytes,5,rep,name=chain,proto3" json:"chain,omitempty"`     // DER, leaf first
+	Roots               [][]byte               `protobuf:"bytes,6,rep,name=roots,proto3" json:"roots,omitempty"`     // DER
+	Servers             []string               `protobuf:"bytes,7,rep,name=servers,proto3" json:"servers,omitempty"` // host:port
+	Server              *ServerSecrets         `protobuf:"bytes,8,opt,name=server,proto3" json:"server,omitempty"`
+	AuthorityGeneration uint64                 `protobuf:"varint,9,opt,name=authority_generation,json=authorityGeneration,proto3" json:"authority_generation,omitempty"` // of what signed the chain
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
 }
 
 func (x *JoinReply) Reset() {
@@ -280,6 +281,13 @@ func (x *JoinReply) GetServer() *ServerSecrets {
 		return x.Server
 	}
 	return nil
+}
+
+func (x *JoinReply) GetAuthorityGeneration() uint64 {
+	if x != nil {
+		return x.AuthorityGeneration
+	}
+	return 0
 }
 
 // What a server needs beyond a certificate. Never logged.
@@ -670,6 +678,7 @@ func (x *Interest) GetServices() []string {
 
 type Heartbeat struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
+	TimeUnixNano  int64                  `protobuf:"varint,1,opt,name=time_unix_nano,json=timeUnixNano,proto3" json:"time_unix_nano,omitempty"` // by the clock of a server that sends it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -702,6 +711,13 @@ func (x *Heartbeat) ProtoReflect() protoreflect.Message {
 // Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
 func (*Heartbeat) Descriptor() ([]byte, []int) {
 	return file_api_v1_control_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Heartbeat) GetTimeUnixNano() int64 {
+	if x != nil {
+		return x.TimeUnixNano
+	}
+	return 0
 }
 
 // The host leaves of its own will: lost is the word for one that did not.
@@ -1902,7 +1918,7 @@ const file_api_v1_control_proto_rawDesc = "" +
 	"ServerJoin\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12%\n" +
 	"\x0egossip_address\x18\x02 \x01(\tR\rgossipAddress\x12#\n" +
-	"\rfeature_level\x18\x03 \x01(\rR\ffeatureLevel\"\xf7\x01\n" +
+	"\rfeature_level\x18\x03 \x01(\rR\ffeatureLevel\"\xaa\x02\n" +
 	"\tJoinReply\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12!\n" +
@@ -1912,7 +1928,8 @@ const file_api_v1_control_proto_rawDesc = "" +
 	"\x05chain\x18\x05 \x03(\fR\x05chain\x12\x14\n" +
 	"\x05roots\x18\x06 \x03(\fR\x05roots\x12\x18\n" +
 	"\aservers\x18\a \x03(\tR\aservers\x12/\n" +
-	"\x06server\x18\b \x01(\v2\x17.meshd.v1.ServerSecretsR\x06server\"\xb7\x01\n" +
+	"\x06server\x18\b \x01(\v2\x17.meshd.v1.ServerSecretsR\x06server\x121\n" +
+	"\x14authority_generation\x18\t \x01(\x04R\x13authorityGeneration\"\xb7\x01\n" +
 	"\rServerSecrets\x12\x1d\n" +
 	"\n" +
 	"gossip_key\x18\x01 \x01(\fR\tgossipKey\x12\x1f\n" +
@@ -1942,8 +1959,9 @@ const file_api_v1_control_proto_rawDesc = "" +
 	"\x06scoped\x18\b \x01(\bR\x06scoped\x12\x18\n" +
 	"\adetails\x18\t \x03(\tR\adetails\"&\n" +
 	"\bInterest\x12\x1a\n" +
-	"\bservices\x18\x01 \x03(\tR\bservices\"\v\n" +
-	"\tHeartbeat\"\t\n" +
+	"\bservices\x18\x01 \x03(\tR\bservices\"1\n" +
+	"\tHeartbeat\x12$\n" +
+	"\x0etime_unix_nano\x18\x01 \x01(\x03R\ftimeUnixNano\"\t\n" +
 	"\aGoodbye\"]\n" +
 	"\rRegistrations\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x120\n" +

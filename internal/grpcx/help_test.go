@@ -54,7 +54,7 @@ func newAuthority(t *testing.T) (*pki.Issuer, *x509.CertPool) {
 	must(t, err)
 	issuing, err := pki.NewIssuing(root, rootKey, domain, &key.PublicKey, time.Now())
 	must(t, err)
-	issuer, err := pki.NewIssuer(root.Raw, issuing.Raw, key)
+	issuer, err := pki.NewIssuer(key, issuing.Raw, root.Raw)
 	must(t, err)
 	pool, err := pki.Pool(root.Raw)
 	must(t, err)

@@ -28,17 +28,18 @@ const (
 )
 
 // NewRoot makes the self-signed certificate at the top of a trust domain.
-func NewRoot(trustDomain string, key *ecdsa.PrivateKey, now time.Time) (*x509.Certificate, error) {
+func NewRoot(trustDomain string, key crypto.Signer, now time.Time) (*x509.Certificate, error) {
 	template, err := authorityTemplate(trustDomain, "root", now, RootLife)
 	if err != nil {
 		return nil, err
 	}
-	return sign(template, template, &key.PublicKey, key)
+	return sign(template, template, key.Public(), key)
 }
 
 // NewIssuing makes the certificate that signs leaves: it can make no further
-// authority, and no identity outside the trust domain.
-func NewIssuing(root *x509.Certificate, rootKey *ecdsa.PrivateKey, trustDomain string, key *ecdsa.PublicKey, now time.Time) (*x509.Certificate, error) {
+// authority, and no identity outside the trust domain. parent is a root or an
+// intermediate certificate.
+func NewIssuing(parent *x509.Certificate, parentKey crypto.Signer, trustDomain string, key *ecdsa.PublicKey, now time.Time) (*x509.Certificate, error) {
 	template, err := authorityTemplate(trustDomain, "issuing", now, IssuingLife)
 	if err != nil {
 		return nil, err
@@ -48,8 +49,25 @@ func NewIssuing(root *x509.Certificate, rootKey *ecdsa.PrivateKey, trustDomain s
 	template.PermittedURIDomains = []string{trustDomain}
 	template.ExcludedDNSDomains = []string{""}
 	template.ExcludedIPRanges = []*net.IPNet{everything(net.IPv4len), everything(net.IPv6len)}
-	template.NotAfter = earlier(template.NotAfter, root.NotAfter)
-	return sign(template, root, key, rootKey)
+	template.NotAfter = earlier(template.NotAfter, parent.NotAfter)
+	return sign(template, parent, key, parentKey)
+}
+
+// CrossSign makes a certificate for the key and name of a root that hangs on
+// another root, for those who know only the other one yet.
+func CrossSign(root, by *x509.Certificate, byKey crypto.Signer, now time.Time) (*x509.Certificate, error) {
+	template := &x509.Certificate{
+		SerialNumber:          newSerial(),
+		RawSubject:            root.RawSubject,
+		SubjectKeyId:          root.SubjectKeyId,
+		NotBefore:             now.Add(-backdate),
+		NotAfter:              earlier(root.NotAfter, by.NotAfter),
+		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+		IsCA:                  true,
+		BasicConstraintsValid: true,
+		MaxPathLen:            -1,
+	}
+	return sign(template, by, root.PublicKey, byKey)
 }
 
 func everything(addressLen int) *net.IPNet {
@@ -101,35 +119,43 @@ func earlier(a, b time.Time) time.Time {
 
 // An Issuer signs leaves.
 type Issuer struct {
-	Root, Issuing *x509.Certificate
-	Key           *ecdsa.PrivateKey // of Issuing
+	Issuing *x509.Certificate
+	Key     crypto.Signer // of Issuing
+	above   [][]byte      // what follows Issuing in a chain, DER
 }
 
-// NewIssuer makes an issuer of the certificates (DER) and the issuing key after
-// checking that they belong together.
-func NewIssuer(root, issuing []byte, key *ecdsa.PrivateKey) (*Issuer, error) {
-	r, err := x509.ParseCertificate(root)
-	if err != nil {
-		return nil, fmt.Errorf("reading the root certificate: %w", err)
-	}
+// NewIssuer makes an issuer of the issuing certificate with its key, and the
+// certificates above it (all DER), that which has signed it first. It checks
+// that they belong together.
+func NewIssuer(key crypto.Signer, issuing []byte, above ...[]byte) (*Issuer, error) {
 	i, err := x509.ParseCertificate(issuing)
 	if err != nil {
 		return nil, fmt.Errorf("reading the issuing certificate: %w", err)
 	}
-	if err := i.CheckSignatureFrom(r); err != nil {
-		return nil, fmt.Errorf("the issuing certificate is not signed by the root: %w", err)
+	if len(above) == 0 {
+		return nil, errors.New("the issuing certificate hangs on no root")
+	}
+	parent, err := x509.ParseCertificate(above[0])
+	if err != nil {
+		return nil, fmt.Errorf("reading the certificate above the issuing one: %w", err)
+	}
+	if err := i.CheckSignatureFrom(parent); err != nil {
+		return nil, fmt.Errorf("the issuing certificate is not signed by the one above it: %w", err)
 	}
 	if !samePublicKey(i.PublicKey, key.Public()) {
 		return nil, errors.New("the issuing certificate is for another key than the one beside it")
 	}
-	return &Issuer{Root: r, Issuing: i, Key: key}, nil
+	return &Issuer{Issuing: i, Key: key, above: above}, nil
 }
+
+// Above are the certificates that follow a leaf in its chain (DER).
+func (i *Issuer) Above() [][]byte { return append([][]byte{i.Issuing.Raw}, i.above...) }
 
 // IssueLeaf signs a certificate for the key of a request (PKCS #10, DER). Of
 // the request it takes nothing else: the identity is the issuer's decision. The
 // certificate is valid for ttl, or as long as the issuing one if that is
-// shorter. The chain is leaf, issuing, root; the root is sent along so that a
-// joining host can compare its key with a pin.
+// shorter. The chain is the leaf and all above it, up to the root, which is sent
+// along so that a joining host can compare its key with a pin.
 func (i *Issuer) IssueLeaf(csr []byte, id mesh.Identity, ttl time.Duration, now time.Time) (chain [][]byte, err error) {
 	key, err := publicKey(csr)
 	if err != nil {
@@ -143,7 +169,38 @@ func (i *Issuer) IssueLeaf(csr []byte, id mesh.Identity, ttl time.Duration, now 
 	if err != nil {
 		return nil, fmt.Errorf("issuing a certificate for %s: %w", id, err)
 	}
-	return [][]byte{leaf.Raw, i.Issuing.Raw, i.Root.Raw}, nil
+	return append([][]byte{leaf.Raw}, i.Above()...), nil
+}
+
+// Try says why those who trust root alone would not accept what the issuer
+// signs. That finds what constraints of names, usage and path length forbid.
+func (i *Issuer) Try(root *x509.Certificate, trustDomain string, now time.Time) error {
+	key, err := NewKey()
+	if err != nil {
+		return err
+	}
+	csr, err := NewCSR(key)
+	if err != nil {
+		return err
+	}
+	ders, err := i.IssueLeaf(csr, mesh.HostIdentity(trustDomain, "trial"), time.Hour, now)
+	if err != nil {
+		return err
+	}
+	var chain []*x509.Certificate
+	for _, der := range ders {
+		c, err := x509.ParseCertificate(der)
+		if err != nil {
+			return fmt.Errorf("reading a certificate just made: %w", err)
+		}
+		chain = append(chain, c)
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(root)
+	if err := verifyChain(chain, roots); err != nil {
+		return fmt.Errorf("a certificate of trust domain %s under the authority would not be accepted: %w", trustDomain, err)
+	}
+	return nil
 }
 
 func (i *Issuer) leafTemplate(id mesh.Identity, ttl time.Duration, now time.Time) (*x509.Certificate, error) {

@@ -23,6 +23,8 @@ const domain = "corp.example"
 // authority is a whole CA with its keys, at the time of its making.
 type authority struct {
 	*Issuer
+	Root    *x509.Certificate
+	Key     *ecdsa.PrivateKey
 	rootKey *ecdsa.PrivateKey
 	pool    *x509.CertPool
 }
@@ -38,7 +40,7 @@ func newAuthority(t testing.TB, trustDomain string, now time.Time) authority {
 	if err != nil {
 		t.Fatal(err)
 	}
-	issuer, err := NewIssuer(root.Raw, issuing.Raw, key)
+	issuer, err := NewIssuer(key, issuing.Raw, root.Raw)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,7 +48,7 @@ func newAuthority(t testing.TB, trustDomain string, now time.Time) authority {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return authority{issuer, rootKey, pool}
+	return authority{issuer, root, key, rootKey, pool}
 }
 
 func newKey(t testing.TB) *ecdsa.PrivateKey {
@@ -233,7 +235,7 @@ func TestNewIssuerRefusesStrangers(t *testing.T) {
 	a, b := newAuthority(t, domain, time.Now()), newAuthority(t, domain, time.Now())
 	f := func(name string, root, issuing []byte, key *ecdsa.PrivateKey) {
 		t.Helper()
-		if _, err := NewIssuer(root, issuing, key); err == nil {
+		if _, err := NewIssuer(key, issuing, root); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
@@ -25,7 +26,7 @@ func NewKey() (*ecdsa.PrivateKey, error) {
 }
 
 // MarshalKey encodes a private key (PKCS #8).
-func MarshalKey(key *ecdsa.PrivateKey) ([]byte, error) {
+func MarshalKey(key crypto.Signer) ([]byte, error) {
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
 		return nil, fmt.Errorf("encoding a private key: %w", err)
@@ -45,6 +46,40 @@ func ParseKey(der []byte) (*ecdsa.PrivateKey, error) {
 		return nil, errors.New("its private key is not of type P-256")
 	}
 	return key, nil
+}
+
+// ParseAuthorityKey reads the private key of an authority (PKCS #8): P-256, P-384
+// or RSA of 3072 bits and more.
+func ParseAuthorityKey(der []byte) (crypto.Signer, error) {
+	any, err := x509.ParsePKCS8PrivateKey(der)
+	if err != nil {
+		return nil, errors.New("it is no private key in PKCS #8") // as in ParseKey
+	}
+	key, ok := any.(crypto.Signer)
+	if !ok {
+		return nil, errors.New("its private key cannot sign")
+	}
+	return key, checkAuthorityKey(key.Public())
+}
+
+// minRSA is the least size of an RSA key in bits: as strong as P-256.
+const minRSA = 3072
+
+// checkAuthorityKey says why a key cannot be an authority's.
+func checkAuthorityKey(key crypto.PublicKey) error {
+	switch key := key.(type) {
+	case *ecdsa.PublicKey:
+		if key.Curve == elliptic.P256() || key.Curve == elliptic.P384() {
+			return nil
+		}
+		return fmt.Errorf("its key is on the curve %s: P-256 and P-384 are taken", key.Curve.Params().Name)
+	case *rsa.PublicKey:
+		if key.N.BitLen() >= minRSA {
+			return nil
+		}
+		return fmt.Errorf("its RSA key has %d bits: at least %d are needed", key.N.BitLen(), minRSA)
+	}
+	return fmt.Errorf("its key is of type %T: P-256, P-384 and RSA are taken", key)
 }
 
 // Pin is the SHA-256 of a certificate's public key, by which a joining host

@@ -23,11 +23,8 @@ const maxChain = 8
 // also runs when a session is resumed.
 func VerifyPeer(state tls.ConnectionState, roots *x509.CertPool, trustDomain string) (mesh.Identity, error) {
 	chain := state.PeerCertificates
-	switch {
-	case len(chain) == 0:
-		return mesh.Identity{}, ErrNoCertificate
-	case len(chain) > maxChain:
-		return mesh.Identity{}, fmt.Errorf("the peer's chain has %d certificates, more than %d", len(chain), maxChain)
+	if err := checkLength(chain); err != nil {
+		return mesh.Identity{}, err
 	}
 	id, err := LeafIdentity(chain[0])
 	if err != nil {
@@ -60,20 +57,35 @@ func VerifyPinned(state tls.ConnectionState, pin [sha256.Size]byte, trustDomain 
 	return id, nil
 }
 
+func checkLength(chain []*x509.Certificate) error {
+	switch {
+	case len(chain) == 0:
+		return ErrNoCertificate
+	case len(chain) > maxChain:
+		return fmt.Errorf("the peer's chain has %d certificates, more than %d", len(chain), maxChain)
+	}
+	return nil
+}
+
+// pinned gives the root with the pinned key. While roots are changed there is
+// more than one in a chain.
 func pinned(chain []*x509.Certificate, pin [sha256.Size]byte) (*x509.CertPool, error) {
-	if len(chain) == 0 {
-		return nil, ErrNoCertificate
+	if err := checkLength(chain); err != nil {
+		return nil, err
 	}
-	root := chain[len(chain)-1]
-	if Pin(root) != pin {
-		return nil, errors.New("the peer's root certificate has another key than the pinned one: it is a server of another mesh, or somebody is in between")
+	err := errors.New("the peer's root certificate has another key than the pinned one: the mesh has replaced its root since the pin was made, so that a new token is needed, or it is a server of another mesh, or somebody is in between")
+	for _, c := range chain {
+		if Pin(c) != pin {
+			continue
+		}
+		if err = c.CheckSignatureFrom(c); err == nil {
+			pool := x509.NewCertPool()
+			pool.AddCert(c)
+			return pool, nil
+		}
+		err = fmt.Errorf("the peer's certificate with the pinned key is no root: %w", err)
 	}
-	if err := root.CheckSignatureFrom(root); err != nil {
-		return nil, fmt.Errorf("the peer's last certificate is no root: %w", err)
-	}
-	pool := x509.NewCertPool()
-	pool.AddCert(root)
-	return pool, nil
+	return nil, err
 }
 
 // LeafIdentity reads the identity in a certificate, whose only name it must be.
@@ -116,6 +128,24 @@ func onlyURI(cert *x509.Certificate) (string, error) {
 	return "", errors.New("it has no SPIFFE ID")
 }
 
+// Rechecker gives a function that says whether what peers have proved holds under
+// roots too, by the chains they showed. It remembers its answers, for a peer has
+// many connections.
+func Rechecker(roots *x509.CertPool) func(chain []*x509.Certificate) error {
+	known := map[string]error{}
+	return func(chain []*x509.Certificate) error {
+		if err := checkLength(chain); err != nil {
+			return err
+		}
+		err, ok := known[string(chain[0].Raw)]
+		if !ok {
+			err = verifyChain(chain, roots)
+			known[string(chain[0].Raw)] = err
+		}
+		return err
+	}
+}
+
 func verifyChain(chain []*x509.Certificate, roots *x509.CertPool) error {
 	if roots == nil { // would stand for the system's
 		return errors.New("there are no trust anchors")
@@ -129,6 +159,10 @@ func verifyChain(chain []*x509.Certificate, roots *x509.CertPool) error {
 		Intermediates: intermediates,
 		KeyUsages:     []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
 	})
+	var unknown x509.UnknownAuthorityError
+	if errors.As(err, &unknown) {
+		return fmt.Errorf("it hangs on no root that is trusted here: it is of another mesh, or one side was away while the mesh replaced its root and has to join again: %w", err)
+	}
 	if err != nil {
 		return err
 	}

@@ -155,7 +155,7 @@ func TestPathLength(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sub := authority{Issuer: &Issuer{Root: a.Root, Issuing: second, Key: key}}
+	sub := authority{Issuer: &Issuer{Issuing: second, Key: key, above: [][]byte{a.Root.Raw}}}
 	chain := issue(t, sub, mesh.ServiceIdentity(domain, "web"), now)
 	chain = []*x509.Certificate{chain[0], second, a.Issuing, a.Root}
 	if _, err := VerifyPeer(tls.ConnectionState{PeerCertificates: chain}, a.pool, domain); err == nil {

@@ -25,11 +25,11 @@ const cluster, domain = "c1", "mesh-1"
 func newAuthority(t *testing.T) (*apiv1.Authority, pki.SealingKey, *Authority) {
 	t.Helper()
 	key := pki.NewSealingKey()
-	stored, err := Create(cluster, domain, key, time.Now())
+	stored, err := Vault{cluster, key}.Create(domain, nil, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, err := Open(stored, cluster, key)
+	a, err := Vault{cluster, key}.Open(stored)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,7 +135,7 @@ func TestKeysAreSealedForTheirPlace(t *testing.T) {
 		if change != nil {
 			change(a)
 		}
-		if _, err := Open(a, cluster, key); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := (Vault{cluster, key}).Open(a); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("opening gave %v, want %q", err, want)
 		}
 	}
