@@ -27,7 +27,7 @@ func TestJoin(t *testing.T) {
 		}
 		want := &Membership{
 			ClusterID: "c1", ClusterName: "test", TrustDomain: "mesh", NodeID: "id-h1", Name: "h1",
-			Address: "10.0.0.1", Servers: []string{serverAddress}, Roots: [][]byte{m.issuer.Root.Raw},
+			Address: "10.0.0.1", Servers: []string{serverAddress}, Roots: [][]byte{m.issuer.Above()[1]},
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("(-want +got)\n%s", diff)

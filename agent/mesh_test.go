@@ -81,7 +81,20 @@ func newIssuer(t *testing.T) *pki.Issuer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &pki.Issuer{Root: root, Issuing: issuing, Key: key}
+	issuer, err := pki.NewIssuer(key, issuing.Raw, root.Raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return issuer
+}
+
+// root is the trust anchor of the mesh.
+func (m *fakeMesh) root() *x509.Certificate {
+	root, err := x509.ParseCertificate(m.issuer.Above()[1])
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return root
 }
 
 func (m *fakeMesh) certificate() *tls.Certificate {
@@ -111,7 +124,7 @@ func (m *fakeMesh) start() {
 		m.t.Fatal(err)
 	}
 	cert, roots := m.certificate(), x509.NewCertPool()
-	roots.AddCert(m.issuer.Root)
+	roots.AddCert(m.root())
 	mux := grpcx.NewMux(l, grpcx.TLS{
 		TrustDomain: "mesh",
 		Roots:       func() *x509.CertPool { return roots },
@@ -144,7 +157,7 @@ func (m *fakeMesh) Join(_ context.Context, r *apiv1.JoinRequest) (*apiv1.JoinRep
 	}
 	return &apiv1.JoinReply{
 		ClusterId: "c1", ClusterName: "test", TrustDomain: "mesh", Id: "id-" + r.GetName(),
-		Chain: chain, Roots: [][]byte{m.issuer.Root.Raw}, Servers: []string{serverAddress},
+		Chain: chain, Roots: [][]byte{m.root().Raw}, Servers: []string{serverAddress},
 	}, nil
 }
 
@@ -215,7 +228,7 @@ func (m *fakeMesh) answer(r *apiv1.AgentMessage) []*apiv1.ServerMessage {
 func (m *fakeMesh) slice() *apiv1.ServerMessage {
 	m.version++
 	u := &apiv1.SliceUpdate{
-		Version: m.version, Snapshot: true, Roots: [][]byte{m.issuer.Root.Raw},
+		Version: m.version, Snapshot: true, Roots: [][]byte{m.root().Raw},
 		Nodes: []*apiv1.Node{{Id: "id-h1", Name: "h1", Address: "10.0.0.1", InboundPort: 7443}},
 	}
 	for i, instance := range m.set {
@@ -260,7 +273,7 @@ func (m *fakeMesh) said() (n int) {
 
 func (m *fakeMesh) token(change func(*jointoken.Token)) string {
 	t := &jointoken.Token{
-		Addresses: []string{serverAddress}, Pin: sha256.Sum256(m.issuer.Root.RawSubjectPublicKeyInfo),
+		Addresses: []string{serverAddress}, Pin: sha256.Sum256(m.root().RawSubjectPublicKeyInfo),
 		ID: "t1", TrustDomain: "mesh", Expires: time.Now().Add(time.Hour),
 	}
 	if change != nil {

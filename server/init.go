@@ -20,6 +20,8 @@ import (
 type InitOptions struct {
 	ClusterName string
 	TrustDomain string
+	// Authority is a certificate authority that was made elsewhere.
+	Authority *pki.Bundle
 }
 
 // Init makes a new mesh with this server as its first one: it fills an empty
@@ -57,11 +59,15 @@ func founder(c Config, o InitOptions, now time.Time) (*member, error) {
 		sealing: pki.NewSealingKey(),
 		gossip:  []gossip.Key{gossip.NewKey()},
 	}
-	if m.authority, err = ca.Create(m.ClusterID, m.TrustDomain, m.sealing, now); err != nil {
+	if m.authority, err = m.vault().Create(m.TrustDomain, o.Authority, now); err != nil {
 		return nil, err
 	}
-	m.roots = [][]byte{m.authority.RootCertificate}
-	signed, err := m.signSelf(m.authority)
+	m.roots = ca.Roots(m.authority)
+	authority, err := m.vault().Open(m.authority)
+	if err != nil {
+		return nil, err
+	}
+	signed, err := m.signSelf(authority)
 	if err != nil {
 		return nil, err
 	}
@@ -79,13 +85,11 @@ func founder(c Config, o InitOptions, now time.Time) (*member, error) {
 	return m, nil
 }
 
+func (m *member) vault() ca.Vault { return ca.Vault{ClusterID: m.ClusterID, Key: m.sealing} }
+
 // signSelf renews the server's own certificate. Any server can, for it has the
 // sealing key; so it is never locked out, however long it was down.
-func (m *member) signSelf(stored *apiv1.Authority) (*ca.Signed, error) {
-	authority, err := ca.Open(stored, m.ClusterID, m.sealing)
-	if err != nil {
-		return nil, err
-	}
+func (m *member) signSelf(authority *ca.Authority) (*ca.Signed, error) {
 	csr, err := pki.NewCSR(m.key)
 	if err != nil {
 		return nil, err

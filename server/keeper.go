@@ -1,12 +1,14 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -31,6 +33,9 @@ type keeper struct {
 	dir    dataDir
 	member *member
 	log    *slog.Logger
+	// links are the connections whose peers' certificates must hold under the
+	// trust anchors of the day.
+	links *grpcx.Links
 
 	cert  atomic.Pointer[tls.Certificate]
 	roots atomic.Pointer[x509.CertPool]
@@ -45,7 +50,7 @@ type keeper struct {
 // newKeeper takes what is on disk. A certificate that is due is renewed at
 // once, before anybody is shown it.
 func newKeeper(dir dataDir, m *member, log *slog.Logger) (*keeper, error) {
-	k := &keeper{dir: dir, member: m, log: log}
+	k := &keeper{dir: dir, member: m, log: log, links: grpcx.NewLinks()}
 	if err := k.setChain(m.chain); err != nil {
 		return nil, err
 	}
@@ -68,7 +73,7 @@ func newKeeper(dir dataDir, m *member, log *slog.Logger) (*keeper, error) {
 
 // TLS is what the server shows on connections, and whom it trusts.
 func (k *keeper) TLS() grpcx.TLS {
-	return grpcx.TLS{TrustDomain: k.member.TrustDomain, Roots: k.roots.Load, Certificate: k.cert.Load}
+	return grpcx.TLS{TrustDomain: k.member.TrustDomain, Roots: k.roots.Load, Certificate: k.cert.Load, Links: k.links}
 }
 
 // Authority is the mesh's certificate authority as it is now.
@@ -79,6 +84,22 @@ func (k *keeper) Authority() (*ca.Authority, error) {
 		return nil, errors.New("this server has not got the mesh's certificate authority yet: try again in a few seconds")
 	}
 	return k.authority, nil
+}
+
+// Standing is how far this server has taken over the mesh's authority. Its own
+// certificate is renewed along with it, and before that it counts as being one
+// behind.
+func (k *keeper) Standing() (s ca.Standing) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.authority == nil {
+		return s
+	}
+	s = ca.Standing{Index: k.authority.Index(), Generation: k.authority.Generation()}
+	if s.Generation > 0 && !k.current() {
+		s.Generation--
+	}
+	return s
 }
 
 // run follows the authority in the state and renews the certificate until ctx
@@ -104,19 +125,25 @@ func (k *keeper) await(ctx context.Context, ws *state.WatchSet) {
 	if ws.Wait(wait) == nil || ctx.Err() != nil {
 		return
 	}
+	k.tryRenew()
+}
+
+func (k *keeper) tryRenew() {
 	k.soonest = time.Now().Add(renewRetry)
 	if err := k.renew(); err != nil {
 		k.log.Error("this server's certificate could not be renewed", "expires", k.cert.Load().Leaf.NotAfter, "error", err)
 	}
 }
 
-// due is when the certificate is to be renewed: after two thirds of its life.
+// due is when the certificate is to be renewed: after two thirds of its life, and
+// at once when another authority signs by now.
 func (k *keeper) due() time.Time {
 	leaf := k.cert.Load().Leaf
 	return leaf.NotBefore.Add(leaf.NotAfter.Sub(leaf.NotBefore) * 2 / 3)
 }
 
-// follow takes over a changed authority.
+// follow takes over a changed authority. The certificate is renewed when it is
+// not what the authority would sign now.
 func (k *keeper) follow(a *apiv1.Authority) {
 	k.mu.Lock()
 	same := proto.Equal(k.stored, a)
@@ -124,13 +151,30 @@ func (k *keeper) follow(a *apiv1.Authority) {
 	if same {
 		return
 	}
-	if err := errors.Join(k.adopt(a), k.dir.writeAuthority(a), k.setRoots([][]byte{a.RootCertificate}), k.dir.writeRoots([][]byte{a.RootCertificate})); err != nil {
+	roots := ca.Roots(a)
+	if err := errors.Join(k.dir.writeAuthority(a), k.setRoots(roots), k.dir.writeRoots(roots), k.adopt(a)); err != nil {
 		k.log.Error("the mesh's certificate authority could not be taken over", "error", err)
+		return
+	}
+	k.mu.Lock()
+	current := k.current()
+	k.mu.Unlock()
+	if !current {
+		k.tryRenew()
+	}
+	if cut := k.links.Recheck(k.roots.Load()); cut > 0 {
+		k.log.Info("closed connections of peers whose certificates are trusted no more", "connections", cut)
 	}
 }
 
+// current reports whether the certificate hangs on what signs now; the keeper is
+// locked.
+func (k *keeper) current() bool {
+	return slices.EqualFunc(k.cert.Load().Certificate[1:], k.authority.Above(), bytes.Equal)
+}
+
 func (k *keeper) adopt(a *apiv1.Authority) error {
-	authority, err := ca.Open(a, k.member.ClusterID, k.member.sealing)
+	authority, err := k.member.vault().Open(a)
 	if err != nil {
 		return err
 	}
@@ -142,20 +186,18 @@ func (k *keeper) adopt(a *apiv1.Authority) error {
 
 // renew makes a new certificate for the key that the others know.
 func (k *keeper) renew() error {
-	k.mu.Lock()
-	stored := k.stored
-	k.mu.Unlock()
-	if stored == nil {
-		return errors.New("it has not got the mesh's certificate authority yet")
+	authority, err := k.Authority()
+	if err != nil {
+		return err
 	}
-	signed, err := k.member.signSelf(stored)
+	signed, err := k.member.signSelf(authority)
 	if err != nil {
 		return err
 	}
 	if err := k.dir.writeChain(signed.Chain); err != nil {
 		return err
 	}
-	k.log.Info("renewed this server's certificate")
+	k.log.Info("renewed this server's certificate", "generation", signed.Generation)
 	return k.setChain(signed.Chain)
 }
 

@@ -138,7 +138,7 @@ func open(t *testing.T, dir string, ca *fakeCA) *Manager {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := m.SetRoots([][]byte{ca.issuer.Root.Raw}); err != nil {
+	if err := m.SetRoots([][]byte{ca.issuer.Above()[1]}); err != nil {
 		t.Fatal(err)
 	}
 	return m

@@ -19,11 +19,12 @@ type Conn struct {
 	key    [sha256.Size]byte
 	expiry *time.Timer
 	pass   *netx.Pass // of a peer without a certificate
+	link   *link      // of a peer with one
 }
 
 // newConn wraps a connection after its handshake, in which VerifyConnection has
 // verified the peer's certificate. A pass is given up when it closes.
-func newConn(c *tls.Conn, pass *netx.Pass) *Conn {
+func newConn(c *tls.Conn, pass *netx.Pass, links *Links) *Conn {
 	conn := &Conn{Conn: c, pass: pass}
 	certs := c.ConnectionState().PeerCertificates
 	if len(certs) == 0 {
@@ -32,6 +33,7 @@ func newConn(c *tls.Conn, pass *netx.Pass) *Conn {
 	id, err := pki.LeafIdentity(certs[0])
 	conn.peer, conn.known = id, err == nil
 	conn.key = pki.Pin(certs[0])
+	conn.link = links.add(c.NetConn(), certs)
 	conn.expiry = time.AfterFunc(time.Until(certs[0].NotAfter), func() { c.NetConn().Close() })
 	return conn
 }
@@ -48,6 +50,7 @@ func (c *Conn) Close() error {
 	if c.expiry != nil {
 		c.expiry.Stop()
 	}
+	c.link.gone()
 	if c.pass != nil {
 		c.pass.Leave()
 	}

@@ -54,7 +54,7 @@ func NewServer(opts ...grpc.ServerOption) *grpc.Server {
 // to be one of t's trust domain. It connects with the first call, and again
 // after every loss.
 func Dial(network netx.Network, address string, t TLS, opts ...grpc.DialOption) (*grpc.ClientConn, error) {
-	return dial(network, "tcp", address, credentials.NewTLS(t.client(GRPC)), opts)
+	return dial(network, "tcp", address, clientCredentials{credentials.NewTLS(t.client(GRPC)), t.Links}, opts)
 }
 
 // DialPinned makes a client for a host that is about to join: it shows no

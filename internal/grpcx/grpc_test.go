@@ -105,9 +105,11 @@ func TestDialPinned(t *testing.T) {
 				t.Errorf("%q, %v, want %q", got, err, want)
 			}
 		}
-		f(w.issuer.Root, domain, "")
-		f(w.issuer.Issuing, domain, "another key")
-		f(w.issuer.Root, "other.example", "not of trust domain")
+		root, err := x509.ParseCertificate(w.issuer.Above()[1])
+		must(t, err)
+		f(root, domain, "")
+		f(w.issuer.Issuing, domain, "is no root")
+		f(root, "other.example", "not of trust domain")
 	})
 }
 

@@ -155,7 +155,7 @@ func (m *Mux) handshake(ctx context.Context, raw net.Conn, pass *netx.Pass) (*Co
 	c := tls.Server(raw, config)
 	err := c.HandshakeContext(ctx)
 	if err == nil && len(c.ConnectionState().PeerCertificates) == 0 {
-		return newConn(c, pass), nil
+		return newConn(c, pass, nil), nil
 	}
 	if cut := pass.Leave(); cut != nil {
 		err = cut
@@ -163,7 +163,7 @@ func (m *Mux) handshake(ctx context.Context, raw net.Conn, pass *netx.Pass) (*Co
 	if err != nil {
 		return nil, err
 	}
-	return newConn(c, nil), nil
+	return newConn(c, nil, m.tls.Links), nil
 }
 
 // refused keeps out of the usual log those that only look whether the port is

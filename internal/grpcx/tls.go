@@ -31,6 +31,8 @@ type TLS struct {
 	// Certificate is what the end shows. A client may have none: the function or
 	// what it returns may be nil.
 	Certificate func() *tls.Certificate
+	// Links count the connections to peers with certificates; nil counts none.
+	Links *Links
 }
 
 var errNoCertificate = errors.New("this process has no certificate yet")
@@ -96,5 +98,5 @@ func (t TLS) Dial(ctx context.Context, network netx.Network, address, alpn strin
 		c.Close()
 		return nil, fmt.Errorf("TLS handshake with %s: it does not speak %s", address, alpn)
 	}
-	return c, nil
+	return linked{c, t.Links.add(raw, c.ConnectionState().PeerCertificates)}, nil
 }

@@ -65,8 +65,9 @@ func (s *enroll) join(ctx context.Context, r *apiv1.JoinRequest) (*apiv1.JoinRep
 	}
 	reply := &apiv1.JoinReply{
 		ClusterId: cluster.Id, ClusterName: cluster.Name, TrustDomain: cluster.TrustDomain,
-		Id: result.Id, Chain: signed.Chain, Roots: [][]byte{txn.Authority(nil).RootCertificate},
-		Servers: addresses(s.replica.Local()),
+		Id: result.Id, Chain: signed.Chain, Roots: ca.Roots(txn.Authority(nil)),
+		AuthorityGeneration: signed.Generation,
+		Servers:             addresses(s.replica.Local()),
 	}
 	if r.Server != nil {
 		reply.Server = s.cfg.Secrets()
