@@ -18,26 +18,40 @@ type machine struct {
 }
 
 var (
-	_ raft.FSM                = (*machine)(nil)
+	_ raft.BatchingFSM        = (*machine)(nil)
 	_ raft.ConfigurationStore = (*machine)(nil)
 )
 
-// Apply gives a *command.Result. Entries that replayingLog has applied come a
-// second time from Raft, and nobody waits for their results.
-func (m *machine) Apply(entry *raft.Log) any {
-	if entry.Index <= m.db.Read().Index(nil) {
-		return nil
+// Apply gives a *command.Result.
+func (m *machine) Apply(entry *raft.Log) any { return m.ApplyBatch([]*raft.Log{entry})[0] }
+
+// ApplyBatch gives a *command.Result for each command. Entries that replayingLog
+// has applied come a second time from Raft, and nobody waits for their results.
+func (m *machine) ApplyBatch(entries []*raft.Log) []any {
+	answers := make([]any, len(entries))
+	applied := m.db.Read().Index(nil)
+	var commands []state.Entry
+	var at []int // of each command among entries
+	for i, entry := range entries {
+		switch {
+		case entry.Type == raft.LogConfiguration:
+			m.StoreConfiguration(entry.Index, raft.DecodeConfiguration(entry.Data))
+		case entry.Index > applied:
+			msg, err := command.Decode(entry.Data)
+			if err != nil { // the state refuses it
+				m.logger.Error("a log entry is not understood and was not applied", "index", entry.Index, "error", err)
+				answers[i] = err
+			}
+			commands, at = append(commands, state.Entry{Index: entry.Index, Msg: msg}), append(at, i)
+		}
 	}
-	msg, err := command.Decode(entry.Data)
-	if err != nil {
-		m.logger.Error("a log entry is not understood and was not applied", "index", entry.Index, "error", err)
-		msg = nil
+	for i, result := range m.db.ApplyAll(commands) {
+		if err, ok := answers[at[i]].(error); ok {
+			result.Message = err.Error()
+		}
+		answers[at[i]] = result
 	}
-	result := m.db.Apply(entry.Index, msg)
-	if err != nil {
-		result.Message = err.Error()
-	}
-	return result
+	return answers
 }
 
 // StoreConfiguration logs who the members are. That it is there lets Raft take

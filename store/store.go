@@ -157,6 +157,11 @@ func (s *Store) start() error {
 	return nil
 }
 
+// maxBatch is how many entries share a write to disk, a message to a follower
+// and a transaction of the state at most. Followers are sent one message at a
+// time, so that it bounds what a trip to them carries.
+const maxBatch = 256
+
 func (s *Store) raftConfig() *raft.Config {
 	c, t := raft.DefaultConfig(), s.config.Timing
 	c.LocalID = raft.ServerID(s.config.ID)
@@ -164,6 +169,7 @@ func (s *Store) raftConfig() *raft.Config {
 	c.HeartbeatTimeout, c.ElectionTimeout = t.Heartbeat, t.Election
 	c.LeaderLeaseTimeout, c.CommitTimeout = t.Lease, t.Commit
 	c.SnapshotInterval, c.SnapshotThreshold, c.TrailingLogs = t.SnapshotInterval, t.SnapshotThreshold, t.TrailingLogs
+	c.BatchApplyCh, c.MaxAppendEntries = true, maxBatch
 	c.RestoreCommittedLogs = true // see replayingLog
 	c.NoLegacyTelemetry = true
 	c.ShutdownOnRemove = false // whoever opened the store shuts it down
