@@ -72,19 +72,15 @@ func (w *writer) putInstance(nodeID string, i *apiv1.Instance) {
 			return
 		}
 		i.ModifyIndex = w.index
-		w.touch(known.Service)
+		w.touchInstance(known)
 	}
 	w.put(instanceTable, i)
-	w.touch(i.Service)
+	w.touchInstance(i)
 }
 
 func (w *writer) removeInstance(nodeID, id string) {
 	if i := w.instance(nodeID, id); i != nil {
 		w.remove(instanceTable, i)
-		w.touch(i.Service)
+		w.touchInstance(i)
 	}
-}
-
-func (w *writer) instance(nodeID, id string) *apiv1.Instance {
-	return first[*apiv1.Instance](&w.Txn, nil, instanceTable, byID, text(nodeID, id))
 }

@@ -2,8 +2,8 @@ package state
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"fmt"
+	"maps"
 	"slices"
 	"testing"
 
@@ -19,7 +19,9 @@ import (
 func TestRandomCommands(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		r := &random{T: t, one: New(), two: New(), vips: map[string]uint32{}}
-		r.step(initCluster())
+		init := initCluster()
+		init.Cluster.FeatureLevel = rapid.Uint32Range(0, command.MaxLevel).Draw(t, "level")
+		r.step(init)
 		r.step(&command.PutToken{Token: &apiv1.Token{Id: "t0", SecretHash: sum('t'), ExpiresUnix: now + 5, Server: true, Reusable: true}})
 		for _, id := range []string{"n1", "n2"} {
 			r.step(join(id, "vm"+id[1:], "t0"))
@@ -37,30 +39,56 @@ type random struct {
 	one, two *DB
 	index    uint64
 	vips     map[string]uint32
+	past     []*Txn // some of the states that one has been in
 }
 
 func (r *random) step(msg proto.Message) {
 	r.index += rapid.Uint64Range(1, 3).Draw(r.T, "index")
 	before := r.one.Read()
-	was := rowsOf(snapshot(r.T, r.one))
+	was := rowsOf(r.one)
 	result := r.one.Apply(r.index, msg)
 	other := r.two.Apply(r.index, proto.Clone(msg))
 	if !proto.Equal(result, other) {
 		r.Fatalf("%v\nbecame  %v\nbecame  %v", msg, result, other)
 	}
-	is := snapshot(r.T, r.one)
-	if !bytes.Equal(is, snapshot(r.T, r.two)) {
+	if !bytes.Equal(snapshot(r.T, r.one), snapshot(r.T, r.two)) {
 		r.Fatalf("after %v the two states differ", msg)
 	}
 	r.checkTouched(before, r.one.Read(), msg)
 	r.checkPlaces()
+	r.checkDeltas(r.one.Read())
+	r.checkAudit(before, msg, result)
 	if result.Refusal != 0 {
-		r.checkRefused(result, was, rowsOf(is))
+		r.checkRefused(result, was, rowsOf(r.one))
 	}
 }
 
-// rowsOf is a snapshot without its index and what depends on it.
-func rowsOf(snapshot []byte) []byte { return snapshot[headerLen : len(snapshot)-sha256.Size] }
+// rowsOf are all rows but those of the audit.
+func rowsOf(db *DB) (rows []proto.Message) {
+	db.Snapshot().records(func(row *Record) {
+		if row.GetAudit() == nil {
+			rows = append(rows, row)
+		}
+	})
+	return rows
+}
+
+// checkAudit holds that an audited command is on record, done or refused, that
+// no other is, and that only the oldest records ever go.
+func (r *random) checkAudit(before *Txn, msg proto.Message, result *command.Result) {
+	was, is := before.Audit(nil, 0, 0), r.one.Read().Audit(nil, 0, 0)
+	if _, ok := msg.(*command.Audited); ok && before.FeatureLevel(nil) >= 2 {
+		if is[0].Index != r.index || (is[0].Refusal == "") != (result.Refusal == 0) {
+			r.Fatalf("%v became %v and is on record as %v", msg, result, is[0])
+		}
+		is = is[1:]
+	}
+	if len(is) > len(was) || !slices.EqualFunc(is, was[:len(is)], same) {
+		r.Fatalf("after %v the audit of %v is %v", msg, was, is)
+	}
+}
+
+func same(a, b *apiv1.AuditRecord) bool { return proto.Equal(a, b) }
 
 // checkTouched holds that a service's index moves exactly when something in its
 // slice has changed.
@@ -68,7 +96,7 @@ func (r *random) checkTouched(before, after *Txn, msg proto.Message) {
 	for _, s := range after.Services(nil) {
 		was := before.Service(nil, s.Name)
 		touched := was == nil || was.ModifyIndex != s.ModifyIndex
-		changed := was == nil || !slices.EqualFunc(slice(before, s.Name), slice(after, s.Name), proto.Equal)
+		changed := was == nil || !slicesEqual(slice(before, s.Name), slice(after, s.Name))
 		if touched != changed || touched && s.ModifyIndex != r.index {
 			r.Fatalf("after %v service %q is at %d, was %v, and its slice changed: %v", msg, s.Name, s.ModifyIndex, was, changed)
 		}
@@ -78,18 +106,57 @@ func (r *random) checkTouched(before, after *Txn, msg proto.Message) {
 		if was == nil {
 			continue
 		}
-		was.LeaseServer, was.LeaseEpoch = n.LeaseServer, n.LeaseEpoch
+		was.LeaseServer, was.LeaseEpoch, was.StateUnix = n.LeaseServer, n.LeaseEpoch, n.StateUnix
 		if moved := was.ModifyIndex != n.ModifyIndex; moved == proto.Equal(was, n) {
 			r.Fatalf("after %v host %v, which was %v", msg, n, was)
 		}
 	}
 }
 
+// checkDeltas holds that what has changed since some moment leads from the
+// instances of that moment to those of now.
+func (r *random) checkDeltas(now *Txn) {
+	for _, then := range r.past {
+		for _, s := range now.Services(nil) {
+			changed, removed, complete := now.InstancesSince(nil, s.Name, then.Index(nil))
+			if !complete {
+				r.Fatalf("%q is not known back to %d", s.Name, then.Index(nil))
+			}
+			have := endpoints(then, then.Instances(nil, s.Name))
+			maps.Copy(have, endpoints(now, changed))
+			for _, k := range removed {
+				delete(have, k)
+			}
+			want := endpoints(now, now.Instances(nil, s.Name))
+			if !maps.EqualFunc(have, want, slicesEqual) {
+				r.Fatalf("%q since %d: got to %v, not to %v", s.Name, then.Index(nil), have, want)
+			}
+		}
+	}
+	if rapid.IntRange(0, 4).Draw(r.T, "keep") == 0 {
+		r.past = append(r.past, now)
+	}
+}
+
+// endpoints is what callers see of instances.
+func endpoints(t *Txn, instances []*apiv1.Instance) map[InstanceKey][]proto.Message {
+	seen := map[InstanceKey][]proto.Message{}
+	for _, i := range instances {
+		seen[InstanceKey{i.NodeId, i.Id}] = []proto.Message{i, visible(t.Node(nil, i.NodeId))}
+	}
+	return seen
+}
+
+func visible(n *apiv1.Node) *apiv1.Node {
+	return &apiv1.Node{Id: n.Id, Name: n.Name, Address: n.Address, InboundPort: n.InboundPort, State: n.State}
+}
+
+func slicesEqual(a, b []proto.Message) bool { return slices.EqualFunc(a, b, proto.Equal) }
+
 // slice is all that agents see of a service.
 func slice(t *Txn, service string) (rows []proto.Message) {
 	for _, i := range t.Instances(nil, service) {
-		n := t.Node(nil, i.NodeId)
-		rows = append(rows, i, &apiv1.Node{Id: n.Id, Name: n.Name, Address: n.Address, InboundPort: n.InboundPort, State: n.State})
+		rows = append(rows, i, visible(t.Node(nil, i.NodeId)))
 	}
 	each(t.Routes(nil, service), func(r *apiv1.Resource) { rows = append(rows, r) })
 	each(t.Policies(nil, service), func(r *apiv1.Resource) { rows = append(rows, r) })
@@ -117,18 +184,18 @@ func (r *random) checkPlaces() {
 	}
 }
 
-func (r *random) checkRefused(result *command.Result, was, is []byte) {
+func (r *random) checkRefused(result *command.Result, was, is []proto.Message) {
 	if result.Message == "" || result.Id != "" || result.Changes != nil {
 		r.Fatalf("refused as %v", result)
 	}
-	if !bytes.Equal(was, is) {
+	if !slicesEqual(was, is) {
 		r.Fatalf("refused (%s), yet something changed", result.Message)
 	}
 }
 
 func (r *random) restore() {
 	want := snapshot(r.T, r.one)
-	r.one = New()
+	r.one, r.past = New(), nil
 	if err := r.one.Restore(bytes.NewReader(want)); err != nil {
 		r.Fatal(err)
 	}
@@ -138,7 +205,15 @@ func (r *random) restore() {
 }
 
 func (r *random) command() proto.Message {
-	switch rapid.IntRange(0, 10).Draw(r.T, "command") {
+	if msg := r.plain(); rapid.IntRange(0, 4).Draw(r.T, "audited") > 0 {
+		return msg
+	} else {
+		return audited(msg)
+	}
+}
+
+func (r *random) plain() proto.Message {
+	switch rapid.IntRange(0, 18).Draw(r.T, "command") {
 	case 0:
 		return &command.PutServer{Server: server(r.pick("server", "s1", "s2", "s3")), TokenId: r.token(), TimeUnix: r.time()}
 	case 1:
@@ -149,20 +224,79 @@ func (r *random) command() proto.Message {
 		return &command.PutNode{Node: n, TokenId: r.token(), TimeUnix: r.time()}
 	case 4:
 		c := lease(r.nodeID(), rapid.Uint64Range(0, 6).Draw(r.T, "epoch"))
+		c.TimeUnix = r.time()
 		c.ServerId = r.pick("server", "s1", "s2")
 		c.Address = r.pick("address", "10.0.0.9", "10.0.0.8", "")
 		return c
 	case 5:
 		state := rapid.SampledFrom([]apiv1.NodeState{lost, left, alive}).Draw(r.T, "state")
-		return &command.EndLease{NodeId: r.nodeID(), Epoch: rapid.Uint64Range(0, 6).Draw(r.T, "epoch"), State: state}
+		return &command.EndLease{NodeId: r.nodeID(), Epoch: rapid.Uint64Range(0, 6).Draw(r.T, "epoch"), State: state, TimeUnix: r.time()}
 	case 6:
 		return &command.RemoveNode{NodeId: r.nodeID()}
 	case 7, 8:
 		return r.setInstances()
 	case 9:
 		return r.setResources()
+	case 10, 11:
+		return r.tokenCommand()
+	case 12:
+		return r.levelCommand()
+	case 13, 14:
+		return r.reap()
+	case 15:
+		return r.accessCommand()
+	case 16:
+		return r.changeAuthority()
+	case 17:
+		keys := &apiv1.GossipKeys{Sealed: [][]byte{[]byte(r.pick("key", "a", "b"))}}
+		from := r.one.Read().GossipKeys(nil).GetModifyIndex()
+		return &command.SetGossipKeys{Keys: keys, FromIndex: from + r.few("behind")}
 	}
-	return r.tokenCommand()
+	recovery := r.one.Read().Cluster(nil).Recovery + uint32(r.few("recovery"))
+	return &command.Recover{Recovery: recovery, ServerIds: []string{"s1", r.pick("server", "s1", "s2")}, TimeUnix: r.time()}
+}
+
+func (r *random) levelCommand() proto.Message {
+	if rapid.Bool().Draw(r.T, "raise") {
+		return &command.SetFeatureLevel{Level: rapid.Uint32Range(0, 3).Draw(r.T, "level")}
+	}
+	s := server(r.pick("server", "s1", "s2"))
+	s.FeatureLevel = rapid.SampledFrom([]uint32{2, 2, 3, 1}).Draw(r.T, "level")
+	s.Version = r.pick("version", "1.0.0", "1.1.0")
+	return &command.UpdateServer{Server: s}
+}
+
+func (r *random) reap() proto.Message {
+	c := &command.Reap{
+		TimeUnix: r.time(), TokenIds: []string{r.token()}, AccessTokenIds: []string{r.pick("access token", "a", "b")},
+		DeadBeforeUnix: r.time(), KeepAuditRecords: uint32(r.few("keep")),
+	}
+	if rapid.Bool().Draw(r.T, "hosts") {
+		c.NodeIds = []string{r.nodeID(), r.nodeID()}
+	}
+	return c
+}
+
+func (r *random) accessCommand() proto.Message {
+	id := r.pick("access token", "a", "b")
+	if rapid.Bool().Draw(r.T, "revoke") {
+		return &command.RemoveAccessToken{Id: id}
+	}
+	token := accessToken(id)
+	token.ExpiresUnix = rapid.SampledFrom([]int64{0, now + 3, now + 6}).Draw(r.T, "expires")
+	return &command.PutAccessToken{Token: token}
+}
+
+func (r *random) changeAuthority() proto.Message {
+	there := r.one.Read().Authority(nil)
+	next := rotating(there)
+	next.Rotation.Phase = apiv1.Rotation_Phase(rapid.IntRange(0, 3).Draw(r.T, "phase"))
+	return &command.ChangeAuthority{Authority: next, FromIndex: there.ModifyIndex + r.few("behind")}
+}
+
+// few is mostly 0 or 1.
+func (r *random) few(what string) uint64 {
+	return rapid.SampledFrom([]uint64{0, 0, 0, 1, 1, 2, 3}).Draw(r.T, what)
 }
 
 func (r *random) tokenCommand() proto.Message {
@@ -202,6 +336,7 @@ func (r *random) setResources() *command.SetResources {
 	}
 	if rapid.Bool().Draw(r.T, "remove") {
 		c.Remove = unset(r.pick("kind", "service", "route", "policy", "mesh"), r.pick("name", "x", "y", "a", "mesh")).Remove
+		c.Remove[0].Version = r.few("version")
 	}
 	return c
 }

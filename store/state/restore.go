@@ -62,6 +62,7 @@ func readSnapshot(r io.Reader) (*memdb.MemDB, error) {
 		return nil, err
 	}
 	mustDo(b.txn.Insert(markTable, mark{appliedMark, index}))
+	mustDo(b.txn.Insert(markTable, mark{journalMark, index}))
 	b.txn.Commit()
 	return mem, nil
 }

@@ -25,13 +25,13 @@ const (
 	accessTable    = "access-token"
 	auditTable     = "audit"
 	gossipTable    = "gossip-keys"
+	journalTable   = "journal"
 )
 
 const (
 	byID       = "id"
 	byName     = "name"
 	byKey      = "key" // of the member's certificate
-	byNode     = "node"
 	byService  = "service"
 	byModified = "modified"
 	byVIP      = "vip"
@@ -49,6 +49,8 @@ const (
 	meshMark      = "mesh"      // the last change to the mesh's defaults
 	forgottenMark = "forgotten" // the newest removal of a node that is no longer remembered
 	restoredMark  = "restored"  // the last time that an older state took the place of this one
+	journalMark   = "journal"   // the newest change that the journal no longer has
+	lengthMark    = "length"    // no index, but how many changes the journal has
 )
 
 // newTables makes an empty database. Rows are protobuf messages, which are
@@ -72,8 +74,7 @@ func newTables() *memdb.MemDB {
 			unique(byVIP, func(s *apiv1.ServiceIndex) []byte { return number(uint64(s.Vip)) }),
 			shared(byModified, func(s *apiv1.ServiceIndex) []byte { return number(s.ModifyIndex) })),
 		instanceTable: table(instanceTable,
-			unique(byID, func(i *apiv1.Instance) []byte { return text(i.NodeId, i.Id) }),
-			shared(byNode, func(i *apiv1.Instance) []byte { return text(i.NodeId) }),
+			unique(byID, func(i *apiv1.Instance) []byte { return text(i.NodeId, i.Id) }), // and by node
 			shared(byService, func(i *apiv1.Instance) []byte { return text(i.Service) })),
 		resourceTable: table(resourceTable,
 			unique(byID, func(r *apiv1.Resource) []byte { return text(mesh.ResourceKind(r), r.Name) }),
@@ -85,12 +86,16 @@ func newTables() *memdb.MemDB {
 		accessTable: table(accessTable, unique(byID, func(t *apiv1.AccessToken) []byte { return text(t.Id) })),
 		auditTable:  table(auditTable, unique(byID, func(r *apiv1.AuditRecord) []byte { return number(r.Index) })),
 		gossipTable: table(gossipTable, only[*apiv1.GossipKeys]()),
+		journalTable: table(journalTable,
+			unique(byID, func(c *change) []byte { return text(c.service, c.nodeID, c.id) }),
+			unique(byService, func(c *change) []byte { return append(changeKey(c.service, c.index), text(c.nodeID, c.id)...) }),
+			unique(byModified, func(c *change) []byte { return append(number(c.index), text(c.service, c.nodeID, c.id)...) })),
 	}})
 	if err != nil {
 		panic(fmt.Sprintf("BUG: the schema of the state: %v", err))
 	}
 	txn := db.Txn(true)
-	for _, name := range []string{appliedMark, meshMark, forgottenMark, restoredMark} {
+	for _, name := range []string{appliedMark, meshMark, forgottenMark, restoredMark, journalMark, lengthMark} {
 		mustDo(txn.Insert(markTable, mark{name: name}))
 	}
 	txn.Commit()

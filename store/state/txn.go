@@ -95,7 +95,11 @@ func (t *Txn) Instances(ws *WatchSet, service string) []*apiv1.Instance {
 
 // NodeInstances lists the instances on a node by id.
 func (t *Txn) NodeInstances(ws *WatchSet, nodeID string) []*apiv1.Instance {
-	return list[*apiv1.Instance](t, ws, instanceTable, byNode, text(nodeID))
+	return list[*apiv1.Instance](t, ws, instanceTable, byID, text(nodeID))
+}
+
+func (t *Txn) instance(nodeID, id string) *apiv1.Instance {
+	return first[*apiv1.Instance](t, nil, instanceTable, byID, text(nodeID, id))
 }
 
 // Resources lists the resources of a kind by name, or with kind "" all by kind

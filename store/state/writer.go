@@ -72,6 +72,7 @@ func (w *writer) apply(msg proto.Message) error {
 }
 
 func (w *writer) commit() {
+	w.trimJournal()
 	w.setMark(appliedMark)
 	w.txn.Commit()
 }
@@ -106,10 +107,10 @@ func (w *writer) nextVIP() uint32 {
 	return last.(*apiv1.ServiceIndex).Vip + 1
 }
 
-// touchServicesOn touches the services that have instances on a node.
-func (w *writer) touchServicesOn(nodeID string) {
+// touchInstancesOn touches what a change to a node shows in.
+func (w *writer) touchInstancesOn(nodeID string) {
 	for _, i := range w.NodeInstances(nil, nodeID) {
-		w.touch(i.Service)
+		w.touchInstance(i)
 	}
 }
 
