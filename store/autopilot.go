@@ -20,7 +20,8 @@ type Rules struct {
 	// leader, MaxBehind how many entries it may lack.
 	LastContact time.Duration
 	MaxBehind   uint64
-	// Stable is how long a new server must be healthy before it gets a vote.
+	// Stable is how long a new server must be healthy before it gets a vote, by
+	// the clock of the present leader.
 	Stable time.Duration
 }
 
@@ -66,9 +67,12 @@ type ClusterHealth struct {
 // are called from autopilot's goroutines.
 type Overseer interface {
 	Rules() Rules
-	// Peers are all servers that there should be; a member of Raft that is not
-	// among them is removed as a dead one.
+	// Peers are all servers that there should be. What else is a member of Raft
+	// is left alone.
 	Peers() []Peer
+	// MayRemove says of a server that is not alive whether it is to be removed:
+	// a short absence is no death.
+	MayRemove(Peer) bool
 	// Ask asks servers for their Stats, as many as answer before ctx ends.
 	Ask(ctx context.Context, peers []Peer) map[string]Stats
 	// Remove takes a dead server out of the cluster; it must not wait for that.
@@ -88,7 +92,7 @@ type Autopilot struct{ pilot *autopilot.Autopilot }
 // NewAutopilot makes one that does not run yet.
 func (s *Store) NewAutopilot(o Overseer, every Intervals) *Autopilot {
 	logger := newRaftLogger(s.config.Logger).Named("autopilot")
-	return &Autopilot{autopilot.New(patientRaft{s.raft, s}, overseen{o},
+	return &Autopilot{autopilot.New(patientRaft{s.raft, s}, overseen{o}, autopilot.WithPromoter(&promoter{overseer: o}),
 		autopilot.WithLogger(logger), autopilot.WithUpdateInterval(every.Look), autopilot.WithReconcileInterval(every.Act))}
 }
 
@@ -171,6 +175,32 @@ func peerOf(s *autopilot.Server) Peer {
 		}
 	}
 	return p
+}
+
+// promoter decides as the library's own does, but for two things: a new leader
+// has not seen for how long a server has been well, and waits; and who is not
+// alive is gone only when the overseer says so.
+type promoter struct {
+	autopilot.StablePromoter
+	overseer Overseer
+}
+
+func (p *promoter) CalculatePromotionsAndDemotions(c *autopilot.Config, s *autopilot.State) (changes autopilot.RaftChanges) {
+	now := time.Now()
+	for id, server := range s.Servers {
+		if server.State == autopilot.RaftNonVoter && server.Health.IsStable(now, c.ServerStabilizationTime) {
+			changes.Promotions = append(changes.Promotions, id)
+		}
+	}
+	return changes
+}
+
+func (p *promoter) FilterFailedServerRemovals(_ *autopilot.Config, _ *autopilot.State, failed *autopilot.FailedServers) *autopilot.FailedServers {
+	alive := func(s *autopilot.Server) bool { return !p.overseer.MayRemove(peerOf(s)) }
+	return &autopilot.FailedServers{
+		FailedVoters:    slices.DeleteFunc(failed.FailedVoters, alive),
+		FailedNonVoters: slices.DeleteFunc(failed.FailedNonVoters, alive),
+	}
 }
 
 // patientRaft is Raft with changes that end when the store stops: Raft itself

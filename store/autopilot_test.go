@@ -12,6 +12,7 @@ type overseer struct {
 	*cluster
 	mu      sync.Mutex
 	dead    map[string]bool
+	pardon  bool // nobody may be removed
 	removed []string
 	looks   int
 }
@@ -31,6 +32,12 @@ func (o *overseer) Peers() (peers []Peer) {
 		peers = append(peers, p)
 	}
 	return peers
+}
+
+func (o *overseer) MayRemove(Peer) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return !o.pardon
 }
 
 func (o *overseer) Ask(_ context.Context, peers []Peer) map[string]Stats {
@@ -57,10 +64,10 @@ func (o *overseer) Observed(ClusterHealth) {
 	o.looks++
 }
 
-func (o *overseer) kill(id string) {
+func (o *overseer) set(id string, dead, pardon bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.dead[id] = true
+	o.dead[id], o.pardon = dead, pardon
 }
 
 // A new server follows without a vote until it has been well for long enough;
@@ -74,8 +81,6 @@ func TestAutopilot(t *testing.T) {
 		pilot := leader.NewAutopilot(o, Intervals{})
 		pilot.Start(c.Context())
 		defer pilot.Stop()
-		c.pass(15 * time.Second) // its first servers need not wait
-
 		c.must(leader.AddNonvoter(c.Context(), "s4", c.address("s4")))
 		c.pass(8 * time.Second)
 		if h := pilot.Health(); len(h.Servers) != 4 || h.Servers[3].Voter || !h.Servers[3].Healthy || h.Tolerance != 1 || !h.Healthy {
@@ -91,8 +96,15 @@ func TestAutopilot(t *testing.T) {
 				c.Errorf("%+v", s)
 			}
 		}
-		o.kill("s4")
+		o.set("s4", true, true)
 		c.pass(30 * time.Second)
+		pilot.RemoveDead()
+		c.pass(time.Second)
+		if o.mu.Lock(); len(o.removed) > 0 {
+			c.Errorf("removed %q, who are only away", o.removed)
+		}
+		o.mu.Unlock()
+		o.set("s4", true, false)
 		pilot.RemoveDead()
 		c.pass(time.Second)
 		if h := pilot.Health(); h.Healthy || h.Servers[3].Healthy {

@@ -59,9 +59,7 @@ func (c *cluster) addHost(id string) {
 	c.hosts[id] = c.net.Host(id, netip.AddrFrom4([4]byte{10, 0, 0, id[1] - '0'}))
 }
 
-// settle waits until all servers have all entries. Raft does not let a server
-// vote for one that it does not know to be a member, so that a follower must
-// have heard of the newest member before the leader may be lost.
+// settle waits until all servers have all entries.
 func (c *cluster) settle(leader *Store) {
 	index := c.write(leader, "settled").Index
 	for id := range c.stores {

@@ -151,6 +151,7 @@ func (s *Store) start() error {
 	s.leader = watchLeader(raft.ServerID(s.config.ID), s.raft)
 	s.watchers.Go(func() { s.leader.run(s.stop) })
 	s.watchers.Go(s.watchLog)
+	s.watchers.Go(func() { s.vouch(s.transport.NetworkTransport.Consumer(), s.transport.received) })
 	if s.metrics, err = registerMetrics(s); err != nil {
 		return errors.Join(err, s.Shutdown())
 	}

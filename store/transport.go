@@ -12,6 +12,8 @@ import (
 // answers from before the pause, which say nothing about now.
 type transport struct {
 	*raft.NetworkTransport
+	// received is what Raft is handed of what others send; see vouch.
+	received chan raft.RPC
 
 	mu      sync.Mutex
 	moment  uint64
@@ -24,8 +26,11 @@ type transport struct {
 type answer struct{ term, moment uint64 }
 
 func newTransport(t *raft.NetworkTransport) *transport {
-	return &transport{NetworkTransport: t, answers: map[raft.ServerID]answer{}, changed: make(chan struct{})}
+	return &transport{NetworkTransport: t, received: make(chan raft.RPC), answers: map[raft.ServerID]answer{}, changed: make(chan struct{})}
 }
+
+// Consumer is where Raft takes what others send from.
+func (t *transport) Consumer() <-chan raft.RPC { return t.received }
 
 // AppendEntries carries heartbeats.
 func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
