@@ -15,8 +15,8 @@ import (
 // state as one entry after the other.
 func TestBatches(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		r := &random{T: t}
 		single, batched := New(), New()
+		r := &random{T: t, one: single}
 		pending := []Entry{}
 		var want []*command.Result
 		add := func(msg proto.Message) {
