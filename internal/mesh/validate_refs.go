@@ -122,8 +122,8 @@ func eachSplit(r *apiv1.Resource, f func(p path, to string)) {
 	}
 }
 
-// Concerns gives the services that a resource is about: those that it describes,
-// routes, guards or sends calls to. Two resources can decide each other's
+// Concerns gives the services that a resource is about: first the one that it
+// describes, routes or guards, then those that it sends calls to. Two resources can decide each other's
 // validity only if they have one in common.
 func Concerns(r *apiv1.Resource) []string {
 	switch spec := r.GetSpec().(type) {

@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -172,26 +173,35 @@ func validate(txn *state.Txn, set *command.SetResources) []*apiv1.Problem {
 	return problems
 }
 
-// resourcesAfter gives the resources as they would be, without those that have
-// nothing to do with the set.
+// resourcesAfter gives the resources as they would be, of those that have a
+// service in common with the set.
 func resourcesAfter(txn *state.Txn, set *command.SetResources) []*apiv1.Resource {
-	changed := make(map[mesh.ResourceKey]bool, len(set.Put)+len(set.Remove))
-	for _, r := range set.Put {
-		changed[mesh.KeyOf(r)] = true
-	}
+	seen := make(map[mesh.ResourceKey]bool, len(set.Put)+len(set.Remove))
 	for _, k := range set.Remove {
-		changed[mesh.ResourceKey{Kind: k.Kind, Name: k.Name}] = true
+		seen[mesh.ResourceKey{Kind: k.Kind, Name: k.Name}] = true
 	}
-	related := map[string]bool{}
-	for _, name := range concerns(txn, set) {
-		related[name] = true
+	for _, r := range set.Put {
+		seen[mesh.KeyOf(r)] = true
 	}
 	var after []*apiv1.Resource
-	for _, r := range txn.Resources(nil, "") {
-		isRelated := slices.ContainsFunc(mesh.Concerns(r), func(n string) bool { return related[n] })
-		if isRelated && !changed[mesh.KeyOf(r)] {
-			after = append(after, r)
+	add := func(list ...*apiv1.Resource) {
+		for _, r := range list {
+			if key := mesh.KeyOf(r); !seen[key] {
+				seen[key] = true
+				after = append(after, r)
+			}
 		}
 	}
+	for _, name := range concerns(txn, set) {
+		if s := txn.Resource(nil, mesh.ResourceService, name); s != nil {
+			add(s)
+		}
+		add(txn.Routes(nil, name)...)
+		add(txn.RoutesTo(nil, name)...)
+		add(txn.Policies(nil, name)...)
+	}
+	slices.SortFunc(after, func(a, b *apiv1.Resource) int { // problems come in a plain order
+		return cmp.Or(cmp.Compare(mesh.ResourceKind(a), mesh.ResourceKind(b)), cmp.Compare(a.Name, b.Name))
+	})
 	return append(after, set.Put...)
 }

@@ -29,12 +29,14 @@ const (
 )
 
 const (
-	byID       = "id"
-	byName     = "name"
-	byKey      = "key" // of the member's certificate
-	byService  = "service"
-	byModified = "modified"
-	byVIP      = "vip"
+	byID      = "id"
+	byName    = "name"
+	byKey     = "key" // of the member's certificate
+	byService = "service"
+	// Of routes, by the services that they send calls to.
+	byDestination = "destination"
+	byModified    = "modified"
+	byVIP         = "vip"
 )
 
 // A mark is an index that belongs to no row. All marks are there from the
@@ -78,7 +80,8 @@ func newTables() *memdb.MemDB {
 			shared(byService, func(i *apiv1.Instance) []byte { return text(i.Service) })),
 		resourceTable: table(resourceTable,
 			unique(byID, func(r *apiv1.Resource) []byte { return text(mesh.ResourceKind(r), r.Name) }),
-			shared(byService, func(r *apiv1.Resource) []byte { return text(mesh.ResourceKind(r), serviceOf(r)) })),
+			shared(byService, func(r *apiv1.Resource) []byte { return text(mesh.ResourceKind(r), serviceOf(r)) }),
+			&memdb.IndexSchema{Name: byDestination, AllowMissing: true, Indexer: destinations{}}),
 		tokenTable: table(tokenTable, unique(byID, func(t *apiv1.Token) []byte { return text(t.Id) })),
 		removedTable: table(removedTable,
 			unique(byID, func(r *RemovedNode) []byte { return text(r.Name) }),
@@ -159,4 +162,19 @@ func (x indexer[T]) FromObject(row any) (bool, []byte, error) {
 // FromArgs takes the key as it is.
 func (x indexer[T]) FromArgs(args ...any) ([]byte, error) {
 	return args[0].([]byte), nil
+}
+
+// destinations finds routes by the services that they send calls to.
+type destinations struct{ indexer[*apiv1.Resource] }
+
+func (destinations) FromObject(row any) (bool, [][]byte, error) {
+	r := row.(*apiv1.Resource)
+	if r.GetRoute() == nil {
+		return false, nil, nil
+	}
+	var keys [][]byte
+	for _, service := range mesh.Concerns(r)[1:] { // after the one it belongs to
+		keys = append(keys, text(service))
+	}
+	return len(keys) > 0, keys, nil
 }

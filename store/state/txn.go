@@ -121,6 +121,12 @@ func (t *Txn) Routes(ws *WatchSet, service string) []*apiv1.Resource {
 	return list[*apiv1.Resource](t, ws, resourceTable, byService, text(mesh.ResourceRoute, service))
 }
 
+// RoutesTo lists the routes that send calls to a service, whichever service's they
+// are.
+func (t *Txn) RoutesTo(ws *WatchSet, service string) []*apiv1.Resource {
+	return list[*apiv1.Resource](t, ws, resourceTable, byDestination, text(service))
+}
+
 // Policies lists the policies of a service by name.
 func (t *Txn) Policies(ws *WatchSet, service string) []*apiv1.Resource {
 	return list[*apiv1.Resource](t, ws, resourceTable, byService, text(mesh.ResourcePolicy, service))
