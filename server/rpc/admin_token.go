@@ -51,9 +51,13 @@ func (s *admin) newToken(r *apiv1.CreateTokenRequest, expires time.Time) (*joint
 		return nil, status.Errorf(codes.Unavailable, "creating a join token: %v", err)
 	}
 	txn := s.replica.Local()
+	cluster := txn.Cluster(nil)
+	if cluster == nil { // the token would name no mesh
+		return nil, status.Error(codes.Unavailable, "creating a join token: this server has not got the mesh's state yet: try again in a few seconds")
+	}
 	token := &jointoken.Token{
 		Addresses: addresses(txn), Pin: authority.Pin(), ID: newID(),
-		TrustDomain: txn.Cluster(nil).GetTrustDomain(), Expires: expires, Server: r.Server,
+		TrustDomain: cluster.TrustDomain, Expires: expires, Server: r.Server,
 	}
 	rand.Read(token.Secret[:]) // never fails
 	return token, nil
