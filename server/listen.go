@@ -55,7 +55,7 @@ func (s *Server) serveCalls(ctx context.Context, calls net.Listener) error {
 	})
 	services := rpc.New(rpc.Config{
 		Replica: s.replica, Authority: s.keeper.Authority, Secrets: s.secrets, Peers: s.peers,
-		Streams: s.hub, Version: version.Version(), Logger: s.log,
+		Streams: s.hub, Version: version.Version(), Self: s.member.Name, Logger: s.log, Metrics: s.registry,
 	})
 	members, strangers := grpcx.Split(calls)
 	s.serve(services.Strangers(), strangers)

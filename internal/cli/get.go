@@ -83,7 +83,7 @@ func printResources(c *cli.Context, format format, resources []*apiv1.Resource, 
 		t := &table{}
 		t.row("KIND", "NAME", "VERSION", "SERVICE")
 		for _, r := range resources {
-			t.row(mesh.ResourceKind(r), r.Name, r.Version, resourceService(r))
+			t.row(mesh.ResourceKind(r), r.Name, r.Version, mesh.ServiceOf(r))
 		}
 		return t.write(c.App.Writer)
 	}
@@ -115,17 +115,4 @@ func printDocumentsJSON(c *cli.Context, documents [][]byte, single bool) error {
 		data = append(append([]byte("["), data...), ']')
 	}
 	return printData(c.App.Writer, formatJSON, data)
-}
-
-// resourceService is the service that a resource is about.
-func resourceService(r *apiv1.Resource) string {
-	switch spec := r.GetSpec().(type) {
-	case *apiv1.Resource_Service:
-		return r.Name
-	case *apiv1.Resource_Route:
-		return spec.Route.GetService()
-	case *apiv1.Resource_Policy:
-		return spec.Policy.GetService()
-	}
-	return ""
 }

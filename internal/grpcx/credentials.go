@@ -35,6 +35,24 @@ func PeerUID(ctx context.Context) (uid uint32, ok bool) {
 	return info.uid, info.local
 }
 
+// Trust says that who makes the call that ctx belongs to, by TLS and without a
+// certificate, has authenticated by other means.
+func Trust(ctx context.Context) {
+	if info, _ := infoOf(ctx); info.conn != nil {
+		info.conn.Trust()
+	}
+}
+
+// WithPeer gives a context that knows who is at the other end of a connection,
+// for servers of other protocols than gRPC.
+func WithPeer(ctx context.Context, c net.Conn) context.Context {
+	p := &peer.Peer{Addr: c.RemoteAddr(), LocalAddr: c.LocalAddr()}
+	if _, info, err := (serverCredentials{}).ServerHandshake(c); err == nil {
+		p.AuthInfo = info
+	}
+	return peer.NewContext(ctx, p)
+}
+
 func infoOf(ctx context.Context) (info peerInfo, ok bool) {
 	p, ok := peer.FromContext(ctx)
 	if !ok {
@@ -51,6 +69,7 @@ type peerInfo struct {
 	id    mesh.Identity
 	known bool
 	key   [sha256.Size]byte
+	conn  *Conn // nil on a unix socket
 	uid   uint32
 	local bool
 }
@@ -68,6 +87,7 @@ func (serverCredentials) ServerHandshake(c net.Conn) (net.Conn, credentials.Auth
 	if t, ok := c.(*Conn); ok {
 		info.id, info.known = t.Peer()
 		info.key, _ = t.KeyHash()
+		info.conn = t
 		return c, info, nil
 	}
 	uid, err := peerUID(c)

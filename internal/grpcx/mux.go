@@ -78,9 +78,10 @@ func Servers(peer mesh.Identity, known bool) error {
 }
 
 // Listen gives the listener of one ALPN protocol; its connections are *Conn.
-// It must be called before Start.
+// Of the protocols that a client offers it gets the one listened to first. It
+// must be called before Start.
 func (m *Mux) Listen(alpn string, admit Admit) net.Listener {
-	r := &route{admit: admit, addr: m.listener.Addr(), conns: make(chan *Conn), done: make(chan struct{})}
+	r := &route{admit: admit, addr: m.listener.Addr(), conns: make(chan net.Conn), done: make(chan struct{})}
 	m.routes[alpn] = r
 	m.config.NextProtos = append(m.config.NextProtos, alpn)
 	return r
@@ -193,16 +194,16 @@ func (m *Mux) verify(state tls.ConnectionState) error {
 	return r.admit(id, true)
 }
 
-// A route is the listener of one protocol.
+// A route is a listener of what something else accepted.
 type route struct {
 	admit Admit
 	addr  net.Addr
-	conns chan *Conn
+	conns chan net.Conn
 	done  chan struct{}
 	once  sync.Once
 }
 
-func (r *route) take(ctx context.Context, c *Conn) error {
+func (r *route) take(ctx context.Context, c net.Conn) error {
 	select {
 	case r.conns <- c:
 		return nil

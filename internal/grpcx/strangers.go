@@ -9,31 +9,28 @@ import (
 	"google.golang.org/grpc/keepalive"
 )
 
-// What one connection without a certificate may make a server hold; the Mux
-// bounds how many there are. Its peer has one thing to ask, to be let in, and
-// then comes back with a certificate.
+// What one connection without a certificate may make a server hold beyond what
+// its peer may send. Its peer joins and then comes back with a certificate, or
+// shows an access token, and may then send large messages.
 const (
-	strangerStreams = 2
-	strangerMessage = 16 << 10 // bytes
+	strangerStreams = 4
 	strangerHeaders = 4 << 10  // bytes
 	strangerBuffer  = 4 << 10  // bytes, each way
 	strangerWindow  = 64 << 10 // bytes, the least that gRPC knows
 	strangerIdle    = 5 * time.Second
-	strangerAge     = 20 * time.Second
-	strangerGrace   = 10 * time.Second // for calls under way
 )
 
-// NewStrangerServer makes a gRPC server for peers that showed no certificate.
-// It spends little on each: small messages, few calls, short connections.
-func NewStrangerServer(opts ...grpc.ServerOption) *grpc.Server {
+// NewStrangerServer makes a gRPC server for peers that showed no certificate,
+// with messages of at most maxMessage bytes from those that are trusted.
+// It spends little on each: few calls, small windows, short connections.
+func NewStrangerServer(maxMessage int, opts ...grpc.ServerOption) *grpc.Server {
 	return NewServer(append([]grpc.ServerOption{
 		grpc.KeepaliveParams(keepalive.ServerParameters{
-			Time: keepaliveTime, Timeout: keepaliveTimeout,
-			MaxConnectionIdle: strangerIdle, MaxConnectionAge: strangerAge, MaxConnectionAgeGrace: strangerGrace,
+			Time: keepaliveTime, Timeout: keepaliveTimeout, MaxConnectionIdle: strangerIdle,
 		}),
 		grpc.MaxConcurrentStreams(strangerStreams),
 		grpc.MaxHeaderListSize(strangerHeaders),
-		grpc.MaxRecvMsgSize(strangerMessage),
+		grpc.MaxRecvMsgSize(maxMessage),
 		grpc.ReadBufferSize(strangerBuffer),
 		grpc.WriteBufferSize(strangerBuffer),
 		// Fixed windows do not grow with how fast a peer sends.

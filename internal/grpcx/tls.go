@@ -1,4 +1,4 @@
-// Package grpcx carries gRPC, and Raft beside it, over one TLS port: who is at
+// Package grpcx carries gRPC, and Raft and HTTP beside it, over one TLS port: who is at
 // the other end of a call is known by its SPIFFE ID, or by the kernel on a unix
 // socket. It runs on any netx.Network.
 package grpcx
@@ -19,6 +19,7 @@ import (
 // ALPN protocols of a server's TLS port.
 const (
 	GRPC = "h2"
+	HTTP = "http/1.1"
 	Raft = "meshd-raft"
 )
 

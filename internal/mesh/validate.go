@@ -43,6 +43,19 @@ func ResourceKind(r *apiv1.Resource) string {
 	return ""
 }
 
+// ServiceOf is the service that a resource is for, "" for one that is for all.
+func ServiceOf(r *apiv1.Resource) string {
+	switch spec := r.GetSpec().(type) {
+	case *apiv1.Resource_Service:
+		return r.Name
+	case *apiv1.Resource_Route:
+		return spec.Route.GetService()
+	case *apiv1.Resource_Policy:
+		return spec.Policy.GetService()
+	}
+	return ""
+}
+
 // A ResourceKey is what resources are told apart by.
 type ResourceKey struct{ Kind, Name string }
 

@@ -92,6 +92,10 @@ func authorise(c *caller, method string) error {
 		return status.Errorf(codes.PermissionDenied, "a host may not ask for %s: run it on a server host, as root", short)
 	case allowed&administrator != 0 && c.uid != nil:
 		return status.Errorf(codes.PermissionDenied, "user %d may not ask for %s: run it as root", *c.uid, short)
+	case c.role == stranger && allowed&administrator != 0:
+		return status.Errorf(codes.Unauthenticated, "%s needs a certificate of the mesh or an access token, and none was shown", short)
+	case c.bearer:
+		return status.Errorf(codes.PermissionDenied, "%s may not ask for %s: its role is too low, and an administrator can make another with: meshd access create", c.name, short)
 	case c.role == stranger:
 		return status.Errorf(codes.Unauthenticated, "%s needs a certificate of the mesh, and none was shown", short)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 
 	apiv1 "github.com/meshd/meshd/api/v1"
-	"github.com/meshd/meshd/server/push"
 	"github.com/meshd/meshd/store/state"
 )
 
@@ -63,53 +62,4 @@ func (s *admin) servers(txn *state.Txn) []*apiv1.ServerStatus {
 		})
 	}
 	return list
-}
-
-func (s *admin) Members(ctx context.Context, r *apiv1.MembersRequest) (*apiv1.MembersReply, error) {
-	txn, err := s.at(ctx, r.GetStale())
-	if err != nil {
-		return nil, err
-	}
-	nodes := txn.Nodes(nil)
-	if callerOf(ctx).role == host {
-		nodes = publicNodes(nodes)
-	}
-	return &apiv1.MembersReply{Servers: s.servers(txn), Nodes: nodes}, nil
-}
-
-// publicNodes are hosts as another host may see them.
-func publicNodes(nodes []*apiv1.Node) []*apiv1.Node {
-	public := make([]*apiv1.Node, len(nodes))
-	for i, n := range nodes {
-		public[i] = push.PublicNode(n)
-	}
-	return public
-}
-
-func (s *admin) ListServices(ctx context.Context, r *apiv1.ListServicesRequest) (*apiv1.ListServicesReply, error) {
-	txn, err := s.at(ctx, r.GetStale())
-	if err != nil {
-		return nil, err
-	}
-	reply := &apiv1.ListServicesReply{}
-	for _, service := range txn.Services(nil) {
-		if r.GetName() == "" || r.Name == service.Name {
-			reply.Services = append(reply.Services, push.ServiceSlice(txn, service))
-		}
-	}
-	return reply, nil
-}
-
-func (s *admin) GetResources(ctx context.Context, r *apiv1.GetResourcesRequest) (*apiv1.GetResourcesReply, error) {
-	txn, err := s.at(ctx, r.GetStale())
-	if err != nil {
-		return nil, err
-	}
-	reply := &apiv1.GetResourcesReply{}
-	for _, resource := range txn.Resources(nil, r.GetKind()) {
-		if r.GetName() == "" || r.Name == resource.Name {
-			reply.Resources = append(reply.Resources, resource)
-		}
-	}
-	return reply, nil
 }

@@ -8,7 +8,6 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/proto"
 
 	apiv1 "github.com/meshd/meshd/api/v1"
 	"github.com/meshd/meshd/internal/jointoken"
@@ -20,6 +19,7 @@ import (
 const (
 	defaultTokenTTL = time.Hour
 	maxTokenTTL     = 90 * 24 * time.Hour
+	maxAllowed      = 100 // names, and as many services
 )
 
 // CreateToken makes a join token. Its secret is in the reply and nowhere else.
@@ -28,17 +28,18 @@ func (s *admin) CreateToken(ctx context.Context, r *apiv1.CreateTokenRequest) (*
 	if err != nil {
 		return nil, err
 	}
+	if r.GetServer() && callerOf(ctx).role&admins == 0 {
+		return nil, status.Error(codes.PermissionDenied, "a token for servers hands out the keys of the mesh: only an administrator may make one")
+	}
 	token, err := s.newToken(r, time.Now().Add(ttl))
 	if err != nil {
 		return nil, err
 	}
-	_, err = s.propose(ctx, &command.PutToken{Token: &apiv1.Token{
+	_, err = s.change(ctx, "token create", []string{object("token", token.ID)}, &command.PutToken{Token: &apiv1.Token{
 		Id: token.ID, SecretHash: jointoken.SecretHash(token.Secret[:]), Server: r.Server,
 		AllowedServices: r.AllowedServices, AllowedNames: r.AllowedNames,
-		ExpiresUnix: token.Expires.Unix(), Reusable: r.Reusable,
+		ExpiresUnix: token.Expires.Unix(), Reusable: r.Reusable, WholeCatalogue: r.WholeCatalogue,
 	}})
-	s.audit(ctx, "create join token", err, "token", token.ID, "server", r.Server, "reusable", r.Reusable,
-		"expires", token.Expires, "services", r.AllowedServices, "names", r.AllowedNames)
 	if err != nil {
 		return nil, err
 	}
@@ -84,6 +85,9 @@ func checkTokenRequest(r *apiv1.CreateTokenRequest) (ttl time.Duration, err erro
 	case r.GetServer() && r.GetReusable():
 		return 0, status.Error(codes.InvalidArgument, "a token for servers hands out the keys of the mesh and is for one use: make one for each server")
 	}
+	if n := max(len(r.GetAllowedServices()), len(r.GetAllowedNames())); n > maxAllowed {
+		return 0, status.Errorf(codes.InvalidArgument, "a join token with %d names or services is too long: %d is the most", n, maxAllowed)
+	}
 	for _, pattern := range r.GetAllowedServices() {
 		if !isPattern(pattern) {
 			return 0, status.Errorf(codes.InvalidArgument, "%q is no service: write a name, the beginning of one and *, or *", pattern)
@@ -97,25 +101,8 @@ func checkTokenRequest(r *apiv1.CreateTokenRequest) (ttl time.Duration, err erro
 	return ttl, nil
 }
 
-// ListTokens shows all tokens, and nothing by which one could be used.
-func (s *admin) ListTokens(ctx context.Context, _ *apiv1.ListTokensRequest) (*apiv1.ListTokensReply, error) {
-	txn, err := s.replica.Fresh(ctx)
-	if err != nil {
-		return nil, err
-	}
-	reply := &apiv1.ListTokensReply{}
-	for _, token := range txn.Tokens(nil) {
-		token = proto.CloneOf(token)
-		token.SecretHash, token.UsedBy = nil, nil
-		reply.Tokens = append(reply.Tokens, token)
-	}
-	return reply, nil
-}
-
 func (s *admin) RevokeToken(ctx context.Context, r *apiv1.RevokeTokenRequest) (*apiv1.RevokeTokenReply, error) {
-	_, err := s.propose(ctx, &command.RemoveToken{Id: r.GetId()})
-	s.audit(ctx, "revoke join token", err, "token", printable(r.GetId()))
-	if err != nil {
+	if _, err := s.change(ctx, "token revoke", []string{object("token", r.GetId())}, &command.RemoveToken{Id: r.GetId()}); err != nil {
 		return nil, err
 	}
 	return &apiv1.RevokeTokenReply{}, nil

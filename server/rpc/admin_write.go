@@ -2,9 +2,7 @@ package rpc
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"log/slog"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -16,16 +14,8 @@ import (
 	"github.com/meshd/meshd/store/state"
 )
 
-// audit logs who changed what, or tried to.
-func (s *admin) audit(ctx context.Context, what string, err error, attrs ...any) {
-	attrs = append([]any{"by", callerOf(ctx).name}, attrs...)
-	level := slog.LevelInfo
-	if err != nil {
-		what, level = what+" failed", slog.LevelWarn
-		attrs = append(attrs, "reason", plain(err))
-	}
-	s.log.Log(ctx, level, what, attrs...)
-}
+// maxResources is how many resources one change may write.
+const maxResources = 10_000
 
 // Apply writes resources, all or none.
 func (s *admin) Apply(ctx context.Context, r *apiv1.ApplyRequest) (*apiv1.ApplyReply, error) {
@@ -40,9 +30,15 @@ func (s *admin) Apply(ctx context.Context, r *apiv1.ApplyRequest) (*apiv1.ApplyR
 		}
 		return preview(txn, set), nil
 	}
-	result, err := s.setResources(ctx, "apply", set)
-	if err != nil || len(result.Problems) > 0 {
-		return &apiv1.ApplyReply{Problems: result.GetProblems()}, err
+	if len(set.Put) > maxResources {
+		return nil, status.Errorf(codes.InvalidArgument, "%d resources are too many for one change, and %d is the most: apply them in several", len(set.Put), maxResources)
+	}
+	result, err := s.change(ctx, "apply", keys(set), set)
+	if len(result.GetProblems()) > 0 {
+		return &apiv1.ApplyReply{Problems: result.Problems}, nil
+	}
+	if err != nil {
+		return nil, err
 	}
 	return &apiv1.ApplyReply{Changes: result.Changes, Version: result.Index}, nil
 }
@@ -79,40 +75,36 @@ func action(stored, r *apiv1.Resource) string {
 	return "updated"
 }
 
-// setResources turns a refusal into an error unless it names the problems.
-func (s *admin) setResources(ctx context.Context, what string, set *command.SetResources) (*command.Result, error) {
-	result, err := s.replica.Propose(ctx, set)
-	if err == nil && len(result.Problems) == 0 {
-		err = refusal(result)
-	}
-	reason := err
-	if len(result.GetProblems()) > 0 {
-		reason = errors.New(result.Problems[0].Message)
-	}
-	s.audit(ctx, what+" resources", reason, "resources", keys(set))
-	return result, err
-}
-
 // Delete removes one resource.
 func (s *admin) Delete(ctx context.Context, r *apiv1.DeleteRequest) (*apiv1.DeleteReply, error) {
-	set := &command.SetResources{Remove: []*command.ResourceKey{{Kind: r.GetKind(), Name: r.GetName()}}}
-	result, err := s.setResources(ctx, "delete", set)
+	if r.GetVersion() != 0 && s.replica.Local().FeatureLevel(nil) < auditLevel {
+		return nil, status.Error(codes.FailedPrecondition, "not all servers know yet how to delete only a certain version: update them, or leave the version out")
+	}
+	set := &command.SetResources{Remove: []*command.ResourceKey{{Kind: r.GetKind(), Name: r.GetName(), Version: r.GetVersion()}}}
+	result, err := s.change(ctx, "delete", keys(set), set)
+	if len(result.GetProblems()) > 0 {
+		return &apiv1.DeleteReply{Problems: result.Problems}, nil
+	}
 	if err != nil {
 		return nil, err
 	}
-	reply := &apiv1.DeleteReply{Problems: result.Problems}
+	reply := &apiv1.DeleteReply{}
 	if len(result.Changes) > 0 {
 		reply.Change = result.Changes[0]
 	}
 	return reply, nil
 }
 
+// keys are the objects of a change of resources.
 func keys(set *command.SetResources) (list []string) {
 	for _, r := range set.Put {
-		list = append(list, mesh.KeyOf(r).String())
+		list = append(list, object(mesh.ResourceKind(r), r.GetName()))
 	}
 	for _, k := range set.Remove {
-		list = append(list, mesh.ResourceKey{Kind: k.Kind, Name: k.Name}.String())
+		list = append(list, object(k.Kind, k.Name))
 	}
 	return list
 }
+
+// object names what a change is about, as records have it.
+func object(kind, name string) string { return printable(kind) + "/" + printable(name) }

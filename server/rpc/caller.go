@@ -3,11 +3,13 @@ package rpc
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"time"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	apiv1 "github.com/meshd/meshd/api/v1"
@@ -18,10 +20,12 @@ import (
 
 // A caller is who makes a call.
 type caller struct {
-	role role
-	name string      // for logs: host/NAME, server/NAME, user UID
-	uid  *uint32     // when it calls over the unix socket
-	node *apiv1.Node // when it is a host
+	role   role
+	name   string      // host/NAME, server/NAME, user/UID, token/ID
+	source string      // where the call came from
+	uid    *uint32     // when it calls over the unix socket
+	node   *apiv1.Node // when it is a host
+	bearer bool        // when it bears an access token
 }
 
 type callerKey struct{}
@@ -39,33 +43,74 @@ func Node(ctx context.Context) (*apiv1.Node, error) {
 
 // admit finds out who calls and whether it may, and gives the context of the call.
 func (s *Services) admit(ctx context.Context, method string) (context.Context, error) {
-	c := claimant(ctx)
-	if err := s.allow(c, method); err != nil {
+	c, err := s.identify(ctx, method)
+	if err != nil {
 		return nil, err
 	}
-	if c.role&(host|server) != 0 {
-		id, _ := grpcx.PeerIdentity(ctx)
-		var err error
-		if c, err = s.member(ctx, id); err != nil {
-			return nil, err
-		}
+	c.source = sourceOf(ctx)
+	if err := s.limitChanges(c, method); err != nil {
+		return nil, err
 	}
 	return context.WithValue(ctx, callerKey{}, c), nil
+}
+
+func (s *Services) identify(ctx context.Context, method string) (*caller, error) {
+	md, _ := metadata.FromIncomingContext(ctx)
+	if text, ok := shownToken(md); ok {
+		return s.bearer(ctx, text, method)
+	}
+	c := claimant(ctx)
+	if err := s.allow(c, method); err != nil || c.role&(host|server) == 0 {
+		return c, err
+	}
+	id, _ := grpcx.PeerIdentity(ctx)
+	return s.member(ctx, id)
+}
+
+// precheck is what can be told of a call without waiting.
+func (s *Services) precheck(ctx context.Context, md metadata.MD, method string) error {
+	text, ok := shownToken(md)
+	if !ok {
+		return s.allow(claimant(ctx), method)
+	}
+	c, err := authenticate(s.replica.Local(), text, time.Now())
+	switch {
+	case errors.Is(err, errUnknownToken):
+		return s.tooManyFailures(ctx) // it may be new: admit asks the leader
+	case err != nil:
+		return s.failed(ctx, err)
+	}
+	grpcx.Trust(ctx)
+	return s.allow(c, method)
 }
 
 func (s *Services) allow(c *caller, method string) error {
 	err := authorise(c, method)
 	if err != nil {
+		s.metrics.refused("permission")
 		s.refusals.Warn("call refused", "method", printable(method), "caller", c.name, "reason", printable(plain(err)))
 	}
 	return err
+}
+
+// limitChanges holds bearers of access tokens to a rate of changes. Root on a
+// server's host is held to none: it could stop the server as well.
+func (s *Services) limitChanges(c *caller, method string) error {
+	if !c.bearer || mayCall(method)&viewer != 0 {
+		return nil
+	}
+	if wait := s.changes.take(c.name, time.Now()); wait > 0 {
+		s.metrics.limited("change")
+		return grpcx.Later(wait, "%s makes more than %d changes a second", c.name, changeRate)
+	}
+	return nil
 }
 
 // claimant is who a caller shows itself to be. Whether the bearer of a host's or
 // a server's certificate is still a member is for the state to say.
 func claimant(ctx context.Context) *caller {
 	if uid, ok := grpcx.PeerUID(ctx); ok {
-		c := &caller{role: stranger, name: fmt.Sprintf("user %d", uid), uid: &uid}
+		c := &caller{role: stranger, name: fmt.Sprintf("user/%d", uid), uid: &uid}
 		if uid == 0 || int(uid) == os.Getuid() {
 			c.role = administrator
 		}

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	apiv1 "github.com/meshd/meshd/api/v1"
+	"github.com/meshd/meshd/internal/grpcx"
 	"github.com/meshd/meshd/internal/jointoken"
 	"github.com/meshd/meshd/internal/mesh"
 	"github.com/meshd/meshd/server/ca"
@@ -34,8 +35,9 @@ type enroll struct {
 
 func (s *enroll) Join(ctx context.Context, r *apiv1.JoinRequest) (*apiv1.JoinReply, error) {
 	source := sourceOf(ctx)
-	if !s.joins.allow(source, time.Now()) {
-		return nil, status.Error(codes.ResourceExhausted, "too many hosts try to join at this moment: try again in a few seconds")
+	if wait := s.joins.take(source, time.Now()); wait > 0 {
+		s.metrics.limited("join")
+		return nil, grpcx.Later(wait, "too many hosts try to join at this moment")
 	}
 	reply, err := s.join(ctx, r)
 	if err != nil {
@@ -143,6 +145,9 @@ func newID() string {
 
 // sourceOf is where a call comes from, without the port.
 func sourceOf(ctx context.Context) string {
+	if _, local := grpcx.PeerUID(ctx); local {
+		return "unix"
+	}
 	p, ok := peer.FromContext(ctx)
 	if !ok {
 		return ""

@@ -28,13 +28,22 @@ func (r *Replica) setResources(ctx context.Context, set *command.SetResources, m
 		return nil, again(err)
 	}
 	if problems := validate(r.Local(), set); len(problems) > 0 {
-		return &command.Result{Refusal: command.Refusal_REFUSAL_INVALID, Message: problems[0].Message, Problems: problems}, nil
+		return &command.Result{Refusal: command.Refusal_REFUSAL_INVALID, Message: summary(set, problems), Problems: problems}, nil
 	}
 	result, err := r.apply(ctx, msg)
 	if err != nil {
 		r.unsettle()
 	}
 	return result, err
+}
+
+// summary names the first resource with a problem, and it.
+func summary(set *command.SetResources, problems []*apiv1.Problem) string {
+	first := problems[0]
+	if i := int(first.Resource); i < len(set.Put) {
+		return fmt.Sprintf("%s: %s", mesh.KeyOf(set.Put[i]), first.Message)
+	}
+	return first.Message
 }
 
 // settle makes sure that the state shows all that was proposed before, even if

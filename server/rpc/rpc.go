@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/tap"
 
@@ -20,6 +21,10 @@ import (
 // that took so long.
 const callTimeout = 10 * time.Second
 
+// MaxRequest is the largest message in bytes that is taken from who asks for
+// something as an operator: a set of resources as large as one change may be.
+const MaxRequest = 4<<20 + 64<<10
+
 // Config of the services.
 type Config struct {
 	Replica *Replica
@@ -32,7 +37,11 @@ type Config struct {
 	// Streams holds the streams of agents.
 	Streams Streams
 	Version string
-	Logger  *slog.Logger
+	// Self is the name of this server.
+	Self   string
+	Logger *slog.Logger
+	// Metrics may be nil, for none.
+	Metrics prometheus.Registerer
 }
 
 // Streams serves Control.Connect.
@@ -56,7 +65,11 @@ type Services struct {
 	cfg     Config
 	replica *Replica
 	log     *slog.Logger
+	metrics *metrics
 	joins   *joinLimiter
+	// failures are attempts to authenticate, by their sources; changes are those
+	// that bearers of access tokens make.
+	failures, changes *limiter
 	// refusals is a log that strangers cannot flood.
 	refusals *slog.Logger
 }
@@ -64,7 +77,8 @@ type Services struct {
 // New makes the services.
 func New(cfg Config) *Services {
 	return &Services{
-		cfg: cfg, replica: cfg.Replica, log: cfg.Logger, joins: newJoinLimiter(),
+		cfg: cfg, replica: cfg.Replica, log: cfg.Logger, metrics: newMetrics(cfg.Metrics), joins: newJoinLimiter(),
+		failures: newLimiter(failureRate, failureBurst), changes: newLimiter(changeRate, changeBurst),
 		refusals: telemetry.Limit(cfg.Logger, 20, 10*time.Second),
 	}
 }
@@ -79,17 +93,18 @@ func (s *Services) TLS() *grpc.Server {
 	return g
 }
 
-// Strangers makes the gRPC server for those who show none: all they can do is
-// join.
+// Strangers makes the gRPC server for those who show none: they can join, or
+// bear an access token.
 func (s *Services) Strangers() *grpc.Server {
-	g := grpcx.NewStrangerServer(s.options()...)
+	g := grpcx.NewStrangerServer(MaxRequest, s.options()...)
 	apiv1.RegisterEnrollServer(g, &enroll{Services: s})
+	apiv1.RegisterAdminServer(g, &admin{Services: s})
 	return g
 }
 
 // Socket makes the gRPC server for the unix socket.
 func (s *Services) Socket() *grpc.Server {
-	g := grpcx.NewServer(s.options()...)
+	g := grpcx.NewServer(append(s.options(), grpc.MaxRecvMsgSize(MaxRequest))...)
 	apiv1.RegisterAdminServer(g, &admin{Services: s})
 	return g
 }
@@ -99,31 +114,41 @@ func (s *Services) options() []grpc.ServerOption {
 }
 
 // tap refuses calls before any of their messages is read, let alone kept, as far
-// as that takes no look at the state.
+// as that takes no wait.
 func (s *Services) tap(ctx context.Context, call *tap.Info) (context.Context, error) {
-	c := claimant(ctx)
-	if c.uid != nil && mayCall(call.FullMethodName)&administrator == 0 {
+	if _, local := grpcx.PeerUID(ctx); local && mayCall(call.FullMethodName)&administrator == 0 {
 		return ctx, nil // a unix socket has no such method
 	}
-	return ctx, s.allow(c, call.FullMethodName)
+	return ctx, s.precheck(ctx, call.Header, call.FullMethodName)
 }
 
 func (s *Services) unary(ctx context.Context, request any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
 	ctx, err := s.admit(ctx, info.FullMethod)
 	if err != nil {
+		s.metrics.called(info.FullMethod, err)
 		return nil, err
 	}
-	return handle(ctx, request)
+	return s.answer(ctx, request, info, handle)
+}
+
+// answer makes a call of a caller that may.
+func (s *Services) answer(ctx context.Context, request any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	start := time.Now()
+	reply, err := handle(ctx, request)
+	s.metrics.called(info.FullMethod, err)
+	s.metrics.took(info.FullMethod, time.Since(start))
+	return reply, err
 }
 
 func (s *Services) stream(service any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
 	ctx, err := s.admit(stream.Context(), info.FullMethod)
-	if err != nil {
-		return err
+	if err == nil {
+		err = handle(service, admitted{stream, ctx})
 	}
-	return handle(service, admitted{stream, ctx})
+	s.metrics.called(info.FullMethod, err)
+	return err
 }
 
 // admitted is a stream whose context knows the caller.
