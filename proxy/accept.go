@@ -10,6 +10,7 @@ import (
 
 	"github.com/meshd/meshd/internal/netx"
 	"github.com/meshd/meshd/proxy/dispatch"
+	"github.com/meshd/meshd/proxy/forward"
 	"github.com/meshd/meshd/proxy/http1"
 	"github.com/meshd/meshd/proxy/l4"
 	"github.com/meshd/meshd/proxy/mtls"
@@ -52,10 +53,19 @@ func (p *Proxy) takeCall(c net.Conn, address netip.AddrPort) {
 		}
 		origin := p.dispatcher.Outbound(address, caller)
 		if service.Protocol == plan.HTTP {
-			return http1.New(http1.Config{Caller: c, Origin: origin, Patience: origin.Idle()})
+			return http1.New(http1.Config{Caller: c, Origin: origin, Connect: connect, Patience: origin.Idle()})
 		}
 		return l4.New(l4.Config{Caller: c, Origin: origin})
 	})
+}
+
+// connect makes a try of a request, in the protocol that its peer takes.
+func connect(c *dispatch.Call, fresh bool) (forward.Callee, *observe.Problem) {
+	conn, problem := c.Connect(fresh)
+	if problem != nil {
+		return nil, problem
+	}
+	return http1.Call(conn), nil
 }
 
 // errUnknownCaller is the fate of calls that nobody answers for: one that bore
@@ -86,7 +96,7 @@ func (p *Proxy) takeLink(c net.Conn) {
 		origin := p.dispatcher.Inbound(state.ServerName, mtls.Peer(state))
 		if state.NegotiatedProtocol == dispatch.LinkHTTP {
 			return http1.New(http1.Config{
-				Caller: link, Origin: origin, Link: true, Patience: pool.LinkPatience, Until: mtls.Expires(state),
+				Caller: link, Origin: origin, Connect: connect, Link: true, Patience: pool.LinkPatience, Until: mtls.Expires(state),
 			})
 		}
 		return l4.New(l4.Config{Caller: link, Origin: origin, Link: true})

@@ -27,10 +27,12 @@ var engines = []string{"store/...", "proxy/...", "dns/...", "internal/gossip", "
 // steps, so that every decider can be tested alone and engines never meet.
 var steps = [][]string{
 	{"proxy/plan"},
-	{"proxy/exchange", "proxy/relay", "proxy/http1/codec", "proxy/http2/hpack", "proxy/http2/frame"},
+	{"proxy/exchange", "proxy/relay", "proxy/http2/hpack", "proxy/http2/frame"},
+	{"proxy/http1/codec"},
 	{"proxy/route", "proxy/balance", "proxy/authz", "proxy/limit", "proxy/mtls", "proxy/observe"},
 	{"proxy/pool"},
 	{"proxy/dispatch"},
+	{"proxy/forward"},
 	{"proxy/http1", "proxy/l4"},
 	{"proxy"},
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/meshd/meshd/internal/memnet"
+	"github.com/meshd/meshd/proxy/exchange"
 	"github.com/meshd/meshd/proxy/observe"
 	"github.com/meshd/meshd/proxy/plan"
 	"github.com/meshd/meshd/proxy/pool"
@@ -49,14 +50,8 @@ func outbound(rules []plan.Rule, fallback plan.Target) *plan.Plan {
 	return &plan.Plan{Version: 7, Outbound: []plan.Listener{{Address: vip, Service: s}}}
 }
 
-type noFields struct{}
-
-func (noFields) Has(string, string) bool { return false }
-
 func request(path string) *Request {
-	r := &Request{}
-	r.Method, r.Path, r.Fields = []byte("GET"), []byte(path), noFields{}
-	return r
+	return &Request{Request: &exchange.Request{Method: []byte("GET"), Path: []byte(path)}}
 }
 
 func TestRulesChooseTheTarget(t *testing.T) {

@@ -12,7 +12,7 @@ import (
 
 // A Request is what is asked, with room for its canonical path.
 type Request struct {
-	exchange.Request
+	*exchange.Request
 	scratch []byte
 }
 
@@ -93,7 +93,7 @@ func (o *Outbound) Request(c *Call, r *Request) *observe.Problem {
 			return problem
 		}
 	}
-	i := s.table.Match(&r.Request)
+	i := s.table.Match(r.Request)
 	if i < 0 {
 		i = len(s.targets) - 1
 	}

@@ -19,14 +19,6 @@ var buffers = sync.Pool{New: func() any { return new(buffer) }}
 // borrow gives an empty slice with some capacity.
 func borrow() []byte { return buffers.Get().(*buffer)[:0] }
 
-// maxReplay is how much of a request's body is held for the case that it has to
-// be sent again.
-const maxReplay = 64 << 10
-
-type replay [maxReplay]byte
-
-var replays = sync.Pool{New: func() any { return new(replay) }}
-
 // giveBack takes a slice that borrow gave, unless it has grown.
 func giveBack(b []byte) {
 	if cap(b) == smallBuffer {

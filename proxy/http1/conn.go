@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/meshd/meshd/proxy/dispatch"
+	"github.com/meshd/meshd/proxy/forward"
 	"github.com/meshd/meshd/proxy/http1/codec"
 	"github.com/meshd/meshd/proxy/observe"
 )
@@ -28,6 +29,8 @@ const (
 type Config struct {
 	Caller net.Conn
 	Origin dispatch.Origin
+	// Connect connects to peers.
+	Connect forward.Connector
 	// Link says that the other end is an agent: it never half-closes, so that
 	// the end of what it sends is the end of its interest.
 	Link bool
@@ -41,7 +44,8 @@ type Config struct {
 type Conn struct {
 	Config
 	in       input
-	exchange exchange
+	caller   caller
+	exchange forward.Exchange
 	draining atomic.Bool
 
 	mu   sync.Mutex // of the read deadline while the connection is idle
@@ -51,7 +55,8 @@ type Conn struct {
 // New makes a Conn, which Serve runs.
 func New(c Config) *Conn {
 	conn := &Conn{Config: c, in: input{conn: c.Caller}}
-	conn.exchange.Conn = conn
+	conn.caller.Conn = conn
+	conn.exchange = forward.Exchange{Origin: c.Origin, Connect: c.Connect, Until: c.Until}
 	return conn
 }
 
@@ -61,12 +66,37 @@ func (c *Conn) Serve() {
 	edge.Opened()
 	defer edge.Closed()
 	defer c.in.release()
-	for c.await() && c.exchange.serve() {
+	for c.await() && c.serveOne() {
 	}
-	if c.exchange.lingers {
+	if c.caller.lingers {
 		c.linger()
 	}
 	c.Caller.Close()
+}
+
+// serveOne answers the next request and reports whether the connection may go
+// on.
+func (c *Conn) serveOne() (again bool) {
+	a := &c.caller
+	a.reset()
+	defer a.release()
+	c.exchange.Begin(a)
+	head, ok, problem := c.readHead()
+	if problem == nil && !ok {
+		return false
+	}
+	if problem == nil {
+		c.exchange.Begin(a)
+		problem = a.parse(head)
+	}
+	if problem != nil {
+		// Whatever follows cannot be told apart from the request.
+		c.exchange.Refuse(problem)
+		a.lingers = true
+		return false
+	}
+	c.exchange.Run(&a.request.Request)
+	return a.again()
 }
 
 // Drain has the connection end after the request it is serving, or now if there
@@ -80,11 +110,8 @@ func (c *Conn) Drain() {
 	}
 }
 
-// Deadlines that are over, and that never come.
-var (
-	past       = time.Unix(1, 0)
-	noDeadline time.Time
-)
+// past is a deadline that is over.
+var past = time.Unix(1, 0)
 
 // lasts reports whether more requests may follow.
 func (c *Conn) lasts() bool {
@@ -129,7 +156,7 @@ func (c *Conn) readHead() (head []byte, ok bool, problem *observe.Problem) {
 	for {
 		head, n, err := s.Request(c.in.bytes())
 		if err != nil {
-			return nil, false, requestProblem(err)
+			return nil, false, forward.RequestProblem(err)
 		}
 		if n > 0 {
 			return c.in.keep(n, len(head)), true, nil
@@ -158,28 +185,6 @@ func (c *Conn) linger() {
 			return
 		}
 	}
-}
-
-// requestProblem gives the code for why a head or body is refused.
-func requestProblem(err error) *observe.Problem {
-	var refused *codec.Error
-	if !errors.As(err, &refused) {
-		return &observe.Problem{Code: observe.BadRequest, Err: err}
-	}
-	code := observe.BadRequest
-	switch refused.Status {
-	case 414:
-		code = observe.TargetTooLong
-	case 417:
-		code = observe.Expectation
-	case 431:
-		code = observe.HeadTooLarge
-	case 501:
-		code = observe.NotImplemented
-	case 505:
-		code = observe.Version
-	}
-	return &observe.Problem{Code: code, Err: err}
 }
 
 // isTimeout reports whether a deadline of ours was met; the network has others.

@@ -6,22 +6,10 @@ import (
 	"github.com/meshd/meshd/proxy/observe"
 )
 
-// refuse answers in place of an application.
-func (x *exchange) refuse(p *observe.Problem, keep bool) {
-	x.record.Status, x.record.Code, x.record.Err = p.Code.Status, p.Code, orCode(p)
-	x.keep = keep && x.keepsCaller()
-	x.answered = true
-	x.deadline = after(headTimeout)
-	x.out = appendRefusal(x.out, p, string(x.request.Method) == "HEAD", x.keep, x.request.Minor() == 0)
-	if err := x.flush(); err != nil {
-		x.keep = false
-	}
-}
-
 // appendRefusal appends a response that says what is wrong in one sentence, and
 // names the code to look up.
 func appendRefusal(dst []byte, p *observe.Problem, head, keep, old bool) []byte {
-	text := sentence(p)
+	text := p.Sentence()
 	dst = append(dst, "HTTP/1.1 "...)
 	dst = strconv.AppendInt(dst, int64(p.Code.Status), 10)
 	dst = append(dst, ' ')
@@ -43,22 +31,23 @@ func appendRefusal(dst []byte, p *observe.Problem, head, keep, old bool) []byte 
 	return append(dst, text...)
 }
 
-// sentence tells callers what is wrong. Of what went wrong inside the mesh they
-// learn the kind only.
-func sentence(p *observe.Problem) string {
-	s := p.Code.Sentence
-	if p.Err != nil && p.Code.Status == 400 {
-		return s[:len(s)-1] + ": " + p.Err.Error() + ".\n"
-	}
-	return s + "\n"
-}
-
+// reason is what stands behind a status that had none.
 func reason(status int) string {
 	switch status {
+	case 200:
+		return "OK"
+	case 201:
+		return "Created"
+	case 204:
+		return "No Content"
+	case 304:
+		return "Not Modified"
 	case 400:
 		return "Bad Request"
 	case 403:
 		return "Forbidden"
+	case 404:
+		return "Not Found"
 	case 408:
 		return "Request Timeout"
 	case 414:
@@ -67,6 +56,8 @@ func reason(status int) string {
 		return "Expectation Failed"
 	case 431:
 		return "Request Header Fields Too Large"
+	case 500:
+		return "Internal Server Error"
 	case 501:
 		return "Not Implemented"
 	case 502:

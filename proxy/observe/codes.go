@@ -119,4 +119,14 @@ func (p *Problem) Error() string {
 	return p.Code.Name + ": " + p.Err.Error()
 }
 
+// Sentence tells callers what is wrong, as one line. Of what went wrong inside
+// the mesh they learn the kind only.
+func (p *Problem) Sentence() string {
+	s := p.Code.Sentence
+	if p.Err != nil && p.Code.Status == 400 {
+		return s[:len(s)-1] + ": " + p.Err.Error() + ".\n"
+	}
+	return s + "\n"
+}
+
 func (p *Problem) Unwrap() error { return p.Err }

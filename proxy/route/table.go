@@ -65,7 +65,7 @@ func (c *rule) matchMethod(method []byte) bool {
 
 func (c *rule) matchHeaders(r *exchange.Request) bool {
 	for _, h := range c.headers {
-		if !r.Fields.Has(h.Name, h.Value) {
+		if !r.Has(h.Name, h.Value) {
 			return false
 		}
 	}

@@ -1,6 +1,10 @@
 package codec
 
-import "strconv"
+import (
+	"strconv"
+
+	"github.com/meshd/meshd/proxy/exchange"
+)
 
 // Onward says how a request goes on to the next hop.
 type Onward struct {
@@ -8,10 +12,12 @@ type Onward struct {
 	Host string
 	// ClientID is the verified identity of the caller, for an application.
 	ClientID string
+	// Chunked says that a body follows whose length is not known.
+	Chunked bool
 }
 
-// Append appends the head of a request as it goes on.
-func (r *Request) Append(dst []byte, o Onward) []byte {
+// AppendRequest appends the head of a request as it goes on.
+func AppendRequest(dst []byte, r *exchange.Request, o Onward) []byte {
 	dst = append(dst, r.Method...)
 	dst = append(dst, ' ')
 	dst = append(dst, r.Path...)
@@ -24,8 +30,7 @@ func (r *Request) Append(dst []byte, o Onward) []byte {
 	}
 	dst = append(dst, "\r\n"...)
 	for i := range r.Fields {
-		f := &r.Fields[i]
-		if !f.dropped && (f.kind == ordinary || f.kind == expect && r.Expects) {
+		if f := &r.Fields[i]; r.Onward(f) {
 			dst = appendField(dst, f.Name, f.Value)
 		}
 	}
@@ -34,30 +39,26 @@ func (r *Request) Append(dst []byte, o Onward) []byte {
 		dst = append(dst, o.ClientID...)
 		dst = append(dst, "\r\n"...)
 	}
-	dst = r.appendHop(dst)
-	return r.appendFraming(dst)
-}
-
-// appendHop appends what is said to the next hop only.
-func (r *Request) appendHop(dst []byte) []byte {
-	if r.trailers {
-		dst = append(dst, "te: trailers\r\nconnection: te\r\n"...)
-	}
-	if p := r.Upgrade(); p != nil {
-		dst = append(dst, "connection: upgrade\r\n"...)
-		dst = appendField(dst, []byte("upgrade"), p)
-	}
-	return dst
-}
-
-func (r *Request) appendFraming(dst []byte) []byte {
+	dst = appendHop(dst, r)
 	switch {
-	case r.Chunked:
+	case o.Chunked:
 		return appendChunked(dst)
 	case r.Length >= 0:
 		return appendLength(dst, r.Length)
 	}
 	return append(dst, "\r\n"...)
+}
+
+// appendHop appends what is said to the next hop only.
+func appendHop(dst []byte, r *exchange.Request) []byte {
+	if r.Trailers {
+		dst = append(dst, "te: trailers\r\nconnection: te\r\n"...)
+	}
+	if r.Upgrade != nil {
+		dst = append(dst, "connection: upgrade\r\n"...)
+		dst = appendField(dst, []byte("upgrade"), r.Upgrade)
+	}
+	return dst
 }
 
 // Back says how a response goes back to the caller.
@@ -73,36 +74,31 @@ type Back struct {
 	FromApplication bool
 }
 
-// Append appends the head of a response as it goes back.
-func (r *Response) Append(dst []byte, b Back) []byte {
+// AppendResponse appends the head of a response as it goes back.
+func AppendResponse(dst []byte, r *exchange.Response, b Back) []byte {
 	dst = append(dst, "HTTP/1.1 "...)
 	dst = strconv.AppendInt(dst, int64(r.Status), 10)
 	dst = append(dst, ' ')
 	dst = append(dst, r.Reason...)
 	dst = append(dst, "\r\n"...)
 	for i := range r.Fields {
-		f := &r.Fields[i]
-		if !f.dropped && (f.kind == ordinary || f.kind == expect || f.kind == host || f.kind == meshd && !b.FromApplication) {
+		if f := &r.Fields[i]; r.Back(f, b.FromApplication) {
 			dst = appendField(dst, f.Name, f.Value)
 		}
 	}
 	switch {
 	case r.Status == 101:
 		dst = append(dst, "connection: upgrade\r\n"...)
-		dst = appendField(dst, []byte("upgrade"), r.protocols)
+		dst = appendField(dst, []byte("upgrade"), r.Upgrade)
 	case b.Close:
 		dst = append(dst, "connection: close\r\n"...)
 	case b.KeepAlive:
 		dst = append(dst, "connection: keep-alive\r\n"...)
 	}
-	return r.appendFraming(dst, b.Framing)
-}
-
-func (r *Response) appendFraming(dst []byte, f Framing) []byte {
 	switch {
-	case f == Chunked:
+	case b.Framing == Chunked:
 		return appendChunked(dst)
-	case f != UntilClose && r.Length >= 0 && r.Status >= 200 && r.Status != 204:
+	case b.Framing != UntilClose && r.Length >= 0 && r.Status >= 200 && r.Status != 204:
 		return appendLength(dst, r.Length)
 	}
 	return append(dst, "\r\n"...)

@@ -3,6 +3,8 @@ package codec
 import (
 	"bytes"
 	"io"
+
+	"github.com/meshd/meshd/proxy/exchange"
 )
 
 // A Framing is how a body's end is found.
@@ -111,7 +113,7 @@ func (b *Body) control(p []byte) (n int, err error) {
 func (b *Body) takeEnd(p []byte) (n int, err error) {
 	const end = "\r\n"
 	if k := min(len(p), 2); string(p[:k]) != end[:k] {
-		return 0, bad("a chunk is longer than its size")
+		return 0, exchange.Bad("a chunk is longer than its size")
 	}
 	if len(p) < 2 {
 		return 0, nil
@@ -121,8 +123,8 @@ func (b *Body) takeEnd(p []byte) (n int, err error) {
 }
 
 func (b *Body) takeSize(p []byte) (n int, err error) {
-	if len(p) > 0 && class[p[0]]&hexByte == 0 {
-		return 0, bad("a chunk has no size")
+	if len(p) > 0 && exchange.Class[p[0]]&exchange.HexByte == 0 {
+		return 0, exchange.Bad("a chunk has no size")
 	}
 	line, n, err := takeLine(p, maxExtensions+32)
 	if n == 0 || err != nil {
@@ -134,7 +136,7 @@ func (b *Body) takeSize(p []byte) (n int, err error) {
 	}
 	b.extensions += len(rest)
 	if b.extensions > maxExtensions {
-		return 0, bad("there are too many chunk extensions")
+		return 0, exchange.Bad("there are too many chunk extensions")
 	}
 	b.left, b.state = size, chunkData
 	if size == 0 {
@@ -147,18 +149,18 @@ func (b *Body) takeSize(p []byte) (n int, err error) {
 // further use.
 func parseSize(line []byte) (size int64, extensions []byte, err error) {
 	i := 0
-	for i < len(line) && class[line[i]]&hexByte != 0 {
+	for i < len(line) && exchange.Class[line[i]]&exchange.HexByte != 0 {
 		size = size<<4 | int64(unhex(line[i]))
 		if i++; i > 15 {
-			return 0, nil, bad("the size of a chunk is too long")
+			return 0, nil, exchange.Bad("the size of a chunk is too long")
 		}
 	}
 	extensions = line[i:]
 	if i == 0 || len(extensions) > 0 && extensions[0] != ';' {
-		return 0, nil, bad("the size of a chunk is no hexadecimal number")
+		return 0, nil, exchange.Bad("the size of a chunk is no hexadecimal number")
 	}
-	if len(extensions) > 0 && (!all(extensions, valueByte) || len(extensions) < 2 || class[extensions[1]]&tokenByte == 0) {
-		return 0, nil, bad("the extension of a chunk has no name")
+	if len(extensions) > 0 && (!exchange.All(extensions, exchange.ValueByte) || len(extensions) < 2 || exchange.Class[extensions[1]]&exchange.TokenByte == 0) {
+		return 0, nil, exchange.Bad("the extension of a chunk has no name")
 	}
 	return size, extensions, nil
 }
@@ -179,15 +181,15 @@ func (b *Body) takeTrailer(p []byte) (n int, err error) {
 		b.done = true
 		return n, nil
 	}
-	var f Field
-	if err := f.parse(line); err != nil {
+	var f exchange.Field
+	if err := parseField(&f, line); err != nil {
 		return 0, err
 	}
 	b.fields++
 	if b.trailed += n; b.trailed > maxTrailers || b.fields > MaxFields {
-		return 0, bad("there are too many trailers")
+		return 0, exchange.Bad("there are too many trailers")
 	}
-	if f.kind == ordinary && mayTrail(f.Name) {
+	if exchange.MayTrail(f.Name) {
 		b.trailers = appendField(b.trailers, f.Name, f.Value)
 	}
 	return n, nil
@@ -198,38 +200,18 @@ func takeLine(p []byte, most int) (line []byte, n int, err error) {
 	i := bytes.IndexByte(p, '\n')
 	if i < 0 {
 		if k := bytes.IndexByte(p, '\r'); k >= 0 && k < len(p)-1 {
-			return nil, 0, bad("a line of a chunked body has CR inside")
+			return nil, 0, exchange.Bad("a line of a chunked body has CR inside")
 		}
 		if len(p) > most+1 {
-			return nil, 0, bad("a line of a chunked body is too long")
+			return nil, 0, exchange.Bad("a line of a chunked body is too long")
 		}
 		return nil, 0, nil
 	}
 	if i == 0 || bytes.IndexByte(p[:i], '\r') != i-1 {
-		return nil, 0, bad("a line of a chunked body does not end with CR LF")
+		return nil, 0, exchange.Bad("a line of a chunked body does not end with CR LF")
 	}
 	if i-1 > most {
-		return nil, 0, bad("a line of a chunked body is too long")
+		return nil, 0, exchange.Bad("a line of a chunked body is too long")
 	}
 	return p[:i-1], i + 1, nil
-}
-
-// mayTrail leaves out what must be known before the body, and what must not be
-// said once checks are over.
-func mayTrail(name []byte) bool {
-	for _, prefix := range [...]string{"meshd-", "x-forwarded-", "x-envoy-", "l5d-", "proxy-", "if-", "sec-", "access-control-"} {
-		if hasPrefix(name, prefix) {
-			return false
-		}
-	}
-	for _, forbidden := range [...]string{
-		"authorization", "www-authenticate", "authentication-info", "cookie", "set-cookie", "origin", "forwarded", "via",
-		"content-encoding", "content-type", "content-range", "content-location", "content-disposition", "content-language",
-		"cache-control", "max-forwards", "pragma", "range", "age", "date", "expires", "location", "retry-after", "vary", "warning",
-	} {
-		if equal(name, forbidden) {
-			return false
-		}
-	}
-	return bytes.IndexByte(name, '_') < 0
 }

@@ -6,6 +6,8 @@ import (
 	"io"
 	"strings"
 	"testing"
+
+	"github.com/meshd/meshd/proxy/exchange"
 )
 
 // decode feeds a body in pieces, as a driver does: what is not taken is given
@@ -59,7 +61,7 @@ func TestRefusedChunks(t *testing.T) {
 		t.Helper()
 		for _, step := range []int{1, len(raw)} {
 			_, _, err := decode(chunked(), []byte(raw), step)
-			var e *Error
+			var e *exchange.Error
 			if !errors.As(err, &e) {
 				t.Errorf("%.60q in steps of %d: %v", raw, step, err)
 			}

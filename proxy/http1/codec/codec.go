@@ -5,13 +5,13 @@
 // What it writes is always framed anew, never as it was received.
 package codec
 
-import "fmt"
+import "github.com/meshd/meshd/proxy/exchange"
 
 // Limits of what is read.
 const (
-	MaxHead   = 64 << 10 // bytes of a head, its empty line included
-	MaxLine   = 8 << 10  // bytes of one of its lines
-	MaxFields = 100
+	MaxHead   = exchange.MaxHead  // bytes of a head, its empty line included
+	MaxLine   = exchange.MaxField // bytes of one of its lines
+	MaxFields = exchange.MaxFields
 	// maxOptions bounds what Connection may list: each is compared with every field.
 	maxOptions = 32
 	// maxExtensions bounds the bytes of chunk extensions of a whole body.
@@ -19,21 +19,9 @@ const (
 	maxTrailers   = 8 << 10
 )
 
-// An Error is why a message is refused.
-type Error struct {
-	Status int // that a request is answered with
-	Reason string
-}
-
-func (e *Error) Error() string { return e.Reason }
-
-func bad(reason string) error { return &Error{400, reason} }
-
-func badf(format string, args ...any) error { return &Error{400, fmt.Sprintf(format, args...)} }
-
 var (
-	errHeadTooLarge  = &Error{431, "the header is larger than 64 KiB"}
-	errLineTooLong   = &Error{431, "a line of the header is longer than 8 KiB"}
-	errTooManyFields = &Error{431, "the header has more than 100 fields"}
-	errTargetTooLong = &Error{414, "the request line is longer than 8 KiB"}
+	errHeadTooLarge  = &exchange.Error{Status: 431, Reason: "the header is larger than 64 KiB"}
+	errLineTooLong   = &exchange.Error{Status: 431, Reason: "a line of the header is longer than 8 KiB"}
+	errTooManyFields = &exchange.Error{Status: 431, Reason: "the header has more than 100 fields"}
+	errTargetTooLong = &exchange.Error{Status: 414, Reason: "the request line is longer than 8 KiB"}
 )

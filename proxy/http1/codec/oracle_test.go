@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/meshd/meshd/proxy/exchange"
 )
 
 // message takes a whole request apart; ok is false if it is refused or cut short.
@@ -25,14 +27,14 @@ func message(raw []byte) (r *Request, body, rest, trailers []byte, ok bool) {
 	if r.Parse(head) != nil {
 		return nil, nil, nil, nil, false
 	}
-	b := r.Body()
+	b := r.Decoder()
 	body, rest, err = decode(&b, raw[n:], len(raw)+1)
 	return r, body, rest, b.Trailers(), err == nil
 }
 
 // onward is the message as it goes on.
 func onward(r *Request, body, trailers []byte) []byte {
-	out := r.Append(nil, Onward{Host: "orders"})
+	out := AppendRequest(nil, &r.Request, Onward{Host: "orders", Chunked: r.Chunked})
 	if r.Chunked {
 		return AppendEnd(AppendChunk(out, body), trailers)
 	}
@@ -124,7 +126,7 @@ func forget(h, original http.Header) {
 		lower := strings.ToLower(name)
 		named := slices.ContainsFunc(options, func(o string) bool { return strings.EqualFold(strings.Trim(o, " \t"), name) })
 		protected := lower == "authorization" || strings.HasPrefix(lower, "x-forwarded-") || lower == "host" || lower == "content-length"
-		if named && !protected || strings.Contains(lower, "_") || strings.HasPrefix(lower, "meshd-") || isReserved([]byte(lower)) ||
+		if named && !protected || strings.Contains(lower, "_") || strings.HasPrefix(lower, "meshd-") || exchange.Classify([]byte(lower), true) == exchange.Reserved ||
 			slices.Contains([]string{"connection", "keep-alive", "proxy-connection", "te", "trailer", "upgrade", "http2-settings", "expect", "content-length"}, lower) {
 			h.Del(name)
 			delete(h, name)
@@ -147,13 +149,13 @@ func FuzzResponseAgainstNetHTTP(f *testing.F) {
 		if err != nil || n == 0 || r.Parse(head) != nil || r.Status < 200 {
 			return
 		}
-		b := r.Body([]byte("GET"))
+		b := r.Decoder([]byte("GET"))
 		body, _, err := decode(&b, raw[n:], len(raw)+1)
 		if err != nil {
 			return
 		}
 		back := Back{Framing: b.Framing}
-		out := r.Append(nil, back)
+		out := AppendResponse(nil, &r.Response, back)
 		if b.Framing == Chunked {
 			out = AppendEnd(AppendChunk(out, body), b.Trailers())
 		} else {

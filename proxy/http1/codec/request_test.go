@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/meshd/meshd/proxy/exchange"
 )
 
 // parseRequest reads a head that is there as a whole.
@@ -29,7 +31,7 @@ func TestRefusedRequests(t *testing.T) {
 	f := func(status int, raw string) {
 		t.Helper()
 		_, err := parseRequest(raw)
-		var e *Error
+		var e *exchange.Error
 		if !errors.As(err, &e) || e.Status != status {
 			t.Errorf("%.90q: got %v, want status %d", raw, err, status)
 		}
@@ -143,7 +145,7 @@ func TestAcceptedRequests(t *testing.T) {
 			t.Errorf("%q: %v", raw, err)
 			return
 		}
-		if got := string(r.Append(nil, Onward{Host: "orders"})); got != strings.ReplaceAll(want, "\n", "\r\n") {
+		if got := string(AppendRequest(nil, &r.Request, Onward{Host: "orders", Chunked: r.Chunked})); got != strings.ReplaceAll(want, "\n", "\r\n") {
 			t.Errorf("%q goes on as\n%s", raw, got)
 		}
 	}
@@ -194,7 +196,7 @@ func TestClientID(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := string(r.Append(nil, Onward{ClientID: "spiffe://mesh/svc/web"}))
+	got := string(AppendRequest(nil, &r.Request, Onward{ClientID: "spiffe://mesh/svc/web", Chunked: r.Chunked}))
 	if want := "GET / HTTP/1.1\r\nhost: orders\r\nmeshd-client-id: spiffe://mesh/svc/web\r\n\r\n"; got != want {
 		t.Errorf("got %q", got)
 	}
@@ -266,7 +268,7 @@ func TestParseAllocatesNothing(t *testing.T) {
 		if err != nil || r.Parse(head) != nil {
 			t.Fatal("refused")
 		}
-		r.Append(out, Onward{ClientID: "spiffe://mesh/svc/web"})
+		AppendRequest(out, &r.Request, Onward{ClientID: "spiffe://mesh/svc/web", Chunked: r.Chunked})
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
@@ -293,7 +295,7 @@ func BenchmarkRequest(b *testing.B) {
 		if err := r.Parse(head); err != nil {
 			b.Fatal(err)
 		}
-		r.Append(out, Onward{})
+		AppendRequest(out, &r.Request, Onward{Chunked: r.Chunked})
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"strings"
 	"testing"
+
+	"github.com/meshd/meshd/proxy/exchange"
 )
 
 func parseResponse(raw string) (*Response, error) {
@@ -23,7 +25,7 @@ func TestRefusedResponses(t *testing.T) {
 	f := func(raw string) {
 		t.Helper()
 		_, err := parseResponse(raw)
-		var e *Error
+		var e *exchange.Error
 		if !errors.As(err, &e) {
 			t.Errorf("%.90q: got %v", raw, err)
 		}
@@ -61,7 +63,7 @@ func TestAcceptedResponses(t *testing.T) {
 			t.Errorf("%q: %v", raw, err)
 			return
 		}
-		if got := string(r.Append(nil, b)); got != strings.ReplaceAll(want, "\n", "\r\n") {
+		if got := string(AppendResponse(nil, &r.Response, b)); got != strings.ReplaceAll(want, "\n", "\r\n") {
 			t.Errorf("%q goes back as\n%s", raw, got)
 		}
 	}
@@ -90,7 +92,7 @@ func TestResponseBodies(t *testing.T) {
 			t.Errorf("%q: %v", raw, err)
 			return
 		}
-		if b := r.Body([]byte(method)); b.Framing != framing || b.Done() != done {
+		if b := r.Decoder([]byte(method)); b.Framing != framing || b.Done() != done {
 			t.Errorf("%s %q: framing %d, done %v", method, raw, b.Framing, b.Done())
 		}
 	}
@@ -139,6 +141,6 @@ func BenchmarkResponse(b *testing.B) {
 		if err := r.Parse(head); err != nil {
 			b.Fatal(err)
 		}
-		r.Append(out, Back{Framing: Sized})
+		AppendResponse(out, &r.Response, Back{Framing: Sized})
 	}
 }

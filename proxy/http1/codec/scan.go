@@ -1,6 +1,10 @@
 package codec
 
-import "bytes"
+import (
+	"bytes"
+
+	"github.com/meshd/meshd/proxy/exchange"
+)
 
 // A Scanner finds the end of a head while its bytes arrive, so that none is
 // looked at twice. The zero value is ready.
@@ -16,8 +20,8 @@ type Scanner struct {
 // can become no request is refused as soon as that is plain.
 func (s *Scanner) Request(b []byte) (head []byte, n int, err error) {
 	if s.line == s.start && s.start < len(b) {
-		if c := b[s.start]; class[c]&tokenByte == 0 && (c != '\r' || s.start > 0) {
-			return nil, 0, bad("this is no HTTP request")
+		if c := b[s.start]; exchange.Class[c]&exchange.TokenByte == 0 && (c != '\r' || s.start > 0) {
+			return nil, 0, exchange.Bad("this is no HTTP request")
 		}
 	}
 	return s.scan(b, errTargetTooLong)
@@ -26,7 +30,7 @@ func (s *Scanner) Request(b []byte) (head []byte, n int, err error) {
 // Response does the same for a response.
 func (s *Scanner) Response(b []byte) (head []byte, n int, err error) {
 	if k := min(len(b), len("HTTP/1.")); string(b[:k]) != "HTTP/1."[:k] {
-		return nil, 0, bad("this is no HTTP/1.1 response")
+		return nil, 0, exchange.Bad("this is no HTTP/1.1 response")
 	}
 	return s.scan(b, errLineTooLong)
 }
@@ -40,7 +44,7 @@ func (s *Scanner) scan(b []byte, first error) (head []byte, n int, err error) {
 		}
 		end := s.seen + i
 		if end == 0 || b[end-1] != '\r' || end == s.line {
-			return nil, 0, bad("a line ends with LF alone, not CR LF")
+			return nil, 0, exchange.Bad("a line ends with LF alone, not CR LF")
 		}
 		empty := end-1 == s.line
 		if err := s.limits(end+1, first); err != nil {
@@ -53,7 +57,7 @@ func (s *Scanner) scan(b []byte, first error) (head []byte, n int, err error) {
 		case s.lines > 0:
 			return b[s.start:s.line], s.line, nil
 		case s.start > 0:
-			return nil, 0, bad("there are empty lines before the request")
+			return nil, 0, exchange.Bad("there are empty lines before the request")
 		default:
 			// Some clients send one after a body.
 			s.start = s.line

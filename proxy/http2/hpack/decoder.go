@@ -176,3 +176,6 @@ func (b *Block) add(start, name int, sensitive bool) {
 	f := b.bytes[start:len(b.bytes):len(b.bytes)]
 	b.Fields = append(b.Fields, Field{Name: f[:name:name], Value: f[name:], Sensitive: sensitive})
 }
+
+// Size is how many bytes the block can hold without more memory.
+func (b *Block) Size() int { return cap(b.bytes) }

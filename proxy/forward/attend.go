@@ -1,8 +1,6 @@
-package http1
+package forward
 
 import (
-	"errors"
-	"io"
 	"sync"
 	"time"
 )
@@ -37,56 +35,51 @@ func (a *attendant) reset() {
 	a.done, a.stopping, a.answered, a.sentAt, a.err = nil, false, false, time.Time{}, nil
 }
 
-// start starts the goroutine.
-func (a *attendant) start(x *exchange) {
+// start starts the goroutine, with payload that is still to be sent.
+func (a *attendant) start(x *Exchange, left []byte) {
 	a.done, a.settled = make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(a.done)
-		if err := a.run(x); err != nil && a.fail(err) {
+		if err := a.run(x, left); err != nil && a.fail(err) {
 			// Whoever waits for the answer has nothing more to wait for, and
 			// the peer must not take the request for complete.
-			x.up.conn.Abort()
+			x.callee.Abort()
 		}
 	}()
 }
 
-func (a *attendant) run(x *exchange) error {
-	err := x.sendRest()
+func (a *attendant) run(x *Exchange, left []byte) error {
+	err := x.sendRest(left)
 	close(a.settled)
-	if err != nil || !x.body.done() {
+	if err != nil || !x.body.done() || x.writeErr != nil {
 		return err
 	}
 	a.sent(x)
-	if !a.unlessStopping(func() { x.Caller.SetReadDeadline(noDeadline) }) {
+	if !a.unlessStopping(func() { x.caller.SetReadDeadline(noDeadline) }) {
 		return nil
 	}
-	// More requests, or the end of them, are none of its business.
-	err = x.in.fill()
-	if err == nil || errors.Is(err, errFull) || errors.Is(err, io.EOF) && !x.Link {
-		return nil
-	}
-	return errGone
+	return x.caller.Leaves()
 }
 
 // stop ends the goroutine and waits for that.
-func (a *attendant) stop(x *exchange) {
+func (a *attendant) stop(x *Exchange) {
 	if a.done == nil {
 		return
 	}
 	a.mu.Lock()
 	a.stopping = true
-	x.Caller.SetReadDeadline(past)
-	x.up.conn.SetWriteDeadline(past)
+	x.caller.SetReadDeadline(past)
+	x.callee.SetWriteDeadline(past)
 	a.mu.Unlock()
 	<-a.done
 	a.done = nil
-	x.Caller.SetReadDeadline(noDeadline)
-	x.up.conn.SetWriteDeadline(noDeadline)
+	x.caller.SetReadDeadline(noDeadline)
+	x.callee.SetWriteDeadline(noDeadline)
 }
 
 // settle ends the goroutine once the answer is complete. The rest of a body may
 // be just about to come.
-func (a *attendant) settle(x *exchange) {
+func (a *attendant) settle(x *Exchange) {
 	if a.done != nil && !a.isSent() {
 		t := time.NewTimer(grace)
 		defer t.Stop()
@@ -122,14 +115,14 @@ func (a *attendant) failed() error {
 
 // sent notes that the request is complete, from when on the answer has only so
 // much time.
-func (a *attendant) sent(x *exchange) {
+func (a *attendant) sent(x *Exchange) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.sentAt.IsZero() {
 		a.sentAt = time.Now()
 	}
 	if !a.answered && a.done != nil {
-		x.up.conn.SetReadDeadline(a.limit(x))
+		x.callee.SetReadDeadline(a.limit(x))
 	}
 }
 
@@ -148,19 +141,19 @@ func (a *attendant) begun() {
 
 // arm sets the deadline for the answer to begin, and returns it. While there is
 // no goroutine it comes early, so that one can be started.
-func (a *attendant) arm(x *exchange) (limit time.Time) {
+func (a *attendant) arm(x *Exchange) (limit time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	limit = a.limit(x)
 	if a.done == nil {
-		x.up.conn.SetReadDeadline(earlier(after(patience), limit))
+		x.callee.SetReadDeadline(earlier(after(patience), limit))
 	} else {
-		x.up.conn.SetReadDeadline(limit)
+		x.callee.SetReadDeadline(limit)
 	}
 	return limit
 }
 
-func (a *attendant) limit(x *exchange) time.Time {
+func (a *attendant) limit(x *Exchange) time.Time {
 	limit := earlier(x.deadline, x.tryEnd)
 	if !a.sentAt.IsZero() && x.call.Timeouts.Response > 0 {
 		limit = earlier(limit, a.sentAt.Add(x.call.Timeouts.Response))

@@ -1,29 +1,35 @@
-package http1
+package forward
 
 import (
 	"errors"
 	"time"
 
 	"github.com/meshd/meshd/proxy/dispatch"
-	"github.com/meshd/meshd/proxy/http1/codec"
+	"github.com/meshd/meshd/proxy/exchange"
 	"github.com/meshd/meshd/proxy/observe"
 )
 
-// An exchange is one request and its response. It is used again for the next
-// one on its connection.
+// answerTimeout is how long a caller may take to take a refusal.
+const answerTimeout = 10 * time.Second
+
+// An Exchange is one request and its response. It can be used again for the next
+// one.
 //
-// The goroutine of the connection walks it from top to bottom. While it waits
-// for the response, an attendant goroutine may send the rest of the body and
-// see whether the caller is still there; what these two share is in attendant.
-type exchange struct {
-	*Conn
-	request  codec.Request
+// The goroutine of the caller walks it from top to bottom. While it waits for
+// the response, an attendant goroutine may send the rest of the body and see
+// whether the caller is still there; what these two share is in attendant.
+type Exchange struct {
+	Origin  dispatch.Origin
+	Connect Connector
+	// Until is when the caller's certificate ends; zero is never.
+	Until time.Time
+
+	caller   Caller
+	callee   Callee // nil if there is none
 	asked    dispatch.Request
 	call     dispatch.Call
 	body     requestBody
-	up       upstream
-	response codec.Response
-	out      []byte // to the caller, borrowed
+	response *exchange.Response
 	attend   attendant
 
 	began     time.Time // the head was complete
@@ -32,10 +38,9 @@ type exchange struct {
 	fresh     bool      // the next try needs a connection that has carried none
 	answered  bool      // an answer has begun to go to the caller
 	continued bool      // the caller was told to send the body
-	keep      bool      // the caller's connection goes on
-	lingers   bool      // it ends while the caller may still be sending
 	interims  int       // responses before the answer that the caller was sent
 	written   int64     // bytes of the response's body
+	writeErr  error     // what sending the request ended with
 	record    observe.Record
 }
 
@@ -47,63 +52,49 @@ type failure struct {
 	gone   bool           // the caller is
 }
 
-// serve answers the next request and reports whether the connection may go on.
-func (x *exchange) serve() (again bool) {
-	x.reset()
-	defer x.release()
-	head, ok, problem := x.readHead()
-	if problem == nil && ok {
-		problem = x.parse(head)
-	}
-	switch {
-	case problem != nil:
-		// Whatever follows cannot be told apart from the request.
-		x.refuse(problem, false)
-		x.lingers = true
-	case !ok:
-		return false
-	default:
-		again = x.run()
-	}
-	x.count()
-	return again
+// Begin prepares for a request of a caller, from when on it takes time.
+func (x *Exchange) Begin(c Caller) {
+	*x = Exchange{Origin: x.Origin, Connect: x.Connect, Until: x.Until, asked: x.asked, body: x.body, caller: c, began: time.Now()}
+	x.asked.Request = nil
+	x.body.reset(c)
 }
 
-func (x *exchange) reset() {
-	x.began = time.Now()
-	x.deadline, x.tryEnd = time.Time{}, time.Time{}
-	x.fresh, x.answered, x.continued, x.keep, x.lingers = false, false, false, false, false
-	x.interims, x.written = 0, 0
-	x.record = observe.Record{}
-	x.call = dispatch.Call{}
-	x.request.Method, x.request.Path = nil, nil
-	x.body.reset(&x.in, codec.Body{})
-	x.out = borrow()
+// Run leads the request to peers until one answers, or refuses it. When it
+// returns, all is over, but what the caller has not sent.
+func (x *Exchange) Run(r *exchange.Request) {
+	defer x.release()
+	x.asked.Request = r
+	x.run()
+	x.count()
 }
+
+// Refuse answers a request that is none.
+func (x *Exchange) Refuse(p *observe.Problem) {
+	defer x.release()
+	x.refuse(p, false)
+	x.count()
+}
+
+// Answered reports whether anything was sent to the caller in answer.
+func (x *Exchange) Answered() bool { return x.answered }
 
 // release gives back what an exchange needs only while it lasts.
-func (x *exchange) release() {
+func (x *Exchange) release() {
 	x.call.End()
-	x.up.close()
+	x.hangUp()
 	x.body.release()
-	x.in.forget()
-	giveBack(x.out)
-	x.out = nil
 }
 
-func (x *exchange) parse(head []byte) *observe.Problem {
-	x.began = time.Now()
-	r := &x.request
-	if err := r.Parse(head); err != nil {
-		return requestProblem(err)
+// hangUp ends the call to a peer, if there is one.
+func (x *Exchange) hangUp() {
+	if x.callee != nil {
+		x.callee.Close()
+		x.callee = nil
 	}
-	x.body.reset(&x.in, r.Body())
-	x.asked.Method, x.asked.Path, x.asked.Authority, x.asked.Fields = r.Method, r.Path, r.Authority, r
-	return nil
 }
 
 // run leads the request to peers until one answers.
-func (x *exchange) run() (again bool) {
+func (x *Exchange) run() {
 	problem := x.Origin.Request(&x.call, &x.asked)
 	if x.call.Timeouts.Request > 0 {
 		x.deadline = x.began.Add(x.call.Timeouts.Request)
@@ -114,11 +105,12 @@ func (x *exchange) run() (again bool) {
 			f = x.try()
 		}
 		if f == nil {
-			return x.finish()
+			return
 		}
 		var retry bool
 		if retry, problem = x.again(f); !retry {
-			return x.giveUp(f)
+			x.giveUp(f)
+			return
 		}
 	}
 }
@@ -140,8 +132,8 @@ func failureOf(p *observe.Problem) *failure {
 }
 
 // try sends the request to one peer and passes the answer on.
-func (x *exchange) try() *failure {
-	conn, problem := x.call.Connect(x.fresh)
+func (x *Exchange) try() *failure {
+	callee, problem := x.Connect(&x.call, x.fresh)
 	if problem != nil {
 		f := failureOf(problem)
 		if f.cause != "" {
@@ -150,8 +142,8 @@ func (x *exchange) try() *failure {
 		return f
 	}
 	x.tryEnd = after(x.call.TryLimit())
-	x.request.Path = x.asked.Path
-	x.up.begin(conn)
+	x.hangUp()
+	x.callee, x.writeErr = callee, nil
 	x.send()
 	if f := x.receive(); f != nil {
 		return f
@@ -163,7 +155,7 @@ func (x *exchange) try() *failure {
 // again begins another try after a failure, if that is of use and harmless.
 // What the caller was sent before an answer is of the instance that was to give
 // it, and of no other.
-func (x *exchange) again(f *failure) (again bool, problem *observe.Problem) {
+func (x *Exchange) again(f *failure) (again bool, problem *observe.Problem) {
 	if f.cause == "" || x.answered || x.interims > 0 || expired(x.deadline) || x.body.lost {
 		return false, nil
 	}
@@ -176,59 +168,55 @@ func (x *exchange) again(f *failure) (again bool, problem *observe.Problem) {
 	}
 	if again {
 		x.body.rewind()
-		x.up.close()
+		x.hangUp()
 	}
 	return again, problem
 }
 
 // giveUp answers what can be answered after the last try.
-func (x *exchange) giveUp(f *failure) (again bool) {
+func (x *Exchange) giveUp(f *failure) {
 	switch {
 	case f.gone, x.answered:
 		x.record.Code, x.record.Err = f.Code, f.Err
-		return false
 	case f.status != 0:
 		x.respond()
-		return x.finish()
+	default:
+		// Without the rest of the request, the next one may not be found.
+		x.refuse(f.Problem, x.drained())
 	}
-	// Without the rest of the request, the next one cannot be found.
-	x.refuse(f.Problem, x.drained())
-	return x.finish()
 }
 
 // drained takes what is left of the request, if it is there already.
-func (x *exchange) drained() bool {
-	for !x.body.decoder.Done() {
+func (x *Exchange) drained() bool {
+	for !x.caller.Ended() {
 		payload, err := x.body.next(false)
-		if err != nil || len(payload) == 0 && !x.body.decoder.Done() {
+		if err != nil || len(payload) == 0 && !x.caller.Ended() {
 			return false
 		}
 	}
 	return true
 }
 
-// finish ends an exchange that was answered.
-func (x *exchange) finish() (again bool) {
-	x.lingers = !x.body.decoder.Done()
-	return x.keep && !x.lingers
-}
-
-// keepsCaller reports whether the caller's connection goes on after this
-// request, as far as can be told before its body has come.
-func (x *exchange) keepsCaller() bool {
-	return x.request.Persists() && x.lasts()
+// refuse answers in place of an application.
+func (x *Exchange) refuse(p *observe.Problem, drained bool) {
+	x.record.Status, x.record.Code, x.record.Err = p.Code.Status, p.Code, orCode(p)
+	x.answered = true
+	x.caller.SetWriteDeadline(after(answerTimeout))
+	x.caller.Refuse(p, drained)
 }
 
 func expired(t time.Time) bool { return !t.IsZero() && !time.Now().Before(t) }
 
 // count lets observers know.
-func (x *exchange) count() {
+func (x *Exchange) count() {
 	r := &x.record
 	edge := x.call.Edge
 	if edge == nil {
 		edge = x.Origin.Edge()
 	}
-	r.Method, r.Path = x.request.Method, x.request.Path
+	if q := x.asked.Request; q != nil {
+		r.Method, r.Path = q.Method, q.Path
+	}
 	r.Endpoint, r.Tries = x.call.Endpoint(), x.call.Tries
 	if r.Took == 0 {
 		r.Took = time.Since(x.began)
@@ -237,12 +225,31 @@ func (x *exchange) count() {
 	edge.Request(r)
 }
 
-// errGone says that a caller has left before it was answered.
-var errGone = errors.New("the caller has left")
-
 func orCode(p *observe.Problem) error {
 	if p.Err != nil {
 		return p.Err
 	}
 	return errors.New(p.Code.Sentence)
+}
+
+// Deadlines that are over, and that never come.
+var (
+	past       = time.Unix(1, 0)
+	noDeadline time.Time
+)
+
+// after is a deadline some time from now; 0 is none.
+func after(d time.Duration) (t time.Time) {
+	if d > 0 {
+		t = time.Now().Add(d)
+	}
+	return t
+}
+
+// earlier is the earlier of two deadlines.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
 }

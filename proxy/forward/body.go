@@ -1,30 +1,32 @@
-package http1
+package forward
 
-import (
-	"errors"
-	"io"
+import "sync"
 
-	"github.com/meshd/meshd/proxy/http1/codec"
-)
+// maxReplay is how much of a request's body is held for the case that it has to
+// be sent again.
+const maxReplay = 64 << 10
+
+type replay [maxReplay]byte
+
+var replays = sync.Pool{New: func() any { return new(replay) }}
 
 // A requestBody gives the payload of a request, from the start once more if a
 // try has failed.
 type requestBody struct {
-	in      *input
-	decoder codec.Body
-	replay  []byte // borrowed
-	lost    bool   // more was taken than replay holds
-	sent    int    // of replay, in this try
-	size    int64  // bytes taken
+	caller Caller
+	replay []byte // borrowed
+	lost   bool   // more was taken than replay holds
+	sent   int    // of replay, in this try
+	size   int64  // bytes taken
 }
 
-func (b *requestBody) reset(in *input, decoder codec.Body) {
+func (b *requestBody) reset(c Caller) {
 	b.release()
-	*b = requestBody{in: in, decoder: decoder}
+	*b = requestBody{caller: c}
 }
 
 // done reports whether the payload was given to its end in this try.
-func (b *requestBody) done() bool { return b.decoder.Done() && b.sent == len(b.replay) }
+func (b *requestBody) done() bool { return b.sent == len(b.replay) && b.caller.Ended() }
 
 // rewind starts over for another try. Nothing may be lost.
 func (b *requestBody) rewind() { b.sent = 0 }
@@ -37,24 +39,11 @@ func (b *requestBody) next(wait bool) ([]byte, error) {
 		b.sent = len(b.replay)
 		return payload, nil
 	}
-	for !b.decoder.Done() {
-		payload, n, err := b.decoder.Next(b.in.bytes())
-		if err != nil {
-			return nil, err
-		}
-		b.in.take(n)
-		if len(payload) > 0 {
-			b.hold(payload)
-			return payload, nil
-		}
-		if b.decoder.Done() || !wait {
-			break
-		}
-		if err := b.in.fill(); err != nil {
-			return nil, cutShort(err)
-		}
+	payload, err := b.caller.Next(wait)
+	if len(payload) > 0 {
+		b.hold(payload)
 	}
-	return nil, nil
+	return payload, err
 }
 
 // hold keeps payload for the next try.
@@ -78,11 +67,4 @@ func (b *requestBody) release() {
 		replays.Put((*replay)(b.replay[:maxReplay]))
 		b.replay = nil
 	}
-}
-
-func cutShort(err error) error {
-	if errors.Is(err, io.EOF) {
-		return io.ErrUnexpectedEOF
-	}
-	return err
 }

@@ -1,4 +1,4 @@
-package http1
+package forward
 
 import (
 	"errors"
@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/meshd/meshd/proxy/dispatch"
-	"github.com/meshd/meshd/proxy/http1/codec"
+	"github.com/meshd/meshd/proxy/exchange"
 	"github.com/meshd/meshd/proxy/observe"
 )
 
@@ -16,7 +16,7 @@ const maxInterims = 16
 
 // receive waits for the head of the answer. Without a failure, it is there and
 // is to be passed on.
-func (x *exchange) receive() *failure {
+func (x *Exchange) receive() *failure {
 	for {
 		if err := x.readResponse(); err != nil {
 			x.attend.stop(x)
@@ -34,61 +34,38 @@ func (x *exchange) receive() *failure {
 	return x.judge()
 }
 
-// readResponse reads one head, of the answer or before it.
-func (x *exchange) readResponse() error {
-	u := &x.up
-	u.scanner = codec.Scanner{}
-	for {
-		head, n, err := u.scanner.Response(u.in.bytes())
-		if err != nil {
-			return err
-		}
-		if n > 0 {
-			u.in.take(n)
-			return x.response.Parse(head)
-		}
-		if err := x.fillAnswer(); err != nil {
-			return err
-		}
-	}
-}
-
-// fillAnswer waits for more of a head.
-func (x *exchange) fillAnswer() error {
+// readResponse waits for one head, of the answer or before it.
+func (x *Exchange) readResponse() (err error) {
 	for {
 		limit := x.attend.arm(x)
-		err := x.up.in.fill()
-		switch {
-		case errors.Is(err, errFull):
-			x.up.in.grow()
-		case isTimeout(err) && !expired(limit):
-			// Either it is time to look after the caller, or the attendant has
-			// set another deadline meanwhile.
-			if x.attend.done == nil {
-				x.attend.start(x)
-			}
-		default:
+		x.response, err = x.callee.Response(x.asked.Method)
+		if !isTimeout(err) || expired(limit) {
 			return err
+		}
+		// Either it is time to look after the caller, or the attendant has set
+		// another deadline meanwhile.
+		if x.attend.done == nil {
+			x.attend.start(x, nil)
 		}
 	}
 }
 
 // interim passes a head on that comes before the answer.
-func (x *exchange) interim() error {
-	if x.request.Minor() == 0 || x.interims == maxInterims {
+func (x *Exchange) interim() error {
+	if !x.caller.TakesInterim() || x.interims == maxInterims {
 		return nil
 	}
 	x.interims++
 	x.continued = x.continued || x.response.Status == 100
-	x.out = x.response.Append(x.out, codec.Back{FromApplication: x.call.Peer.Application()})
-	return x.flush()
+	x.caller.SetWriteDeadline(x.stepLimit())
+	return x.caller.Interim(x.response, x.call.Peer.Application())
 }
 
 // judge says what the answer shows of the endpoint, and whether there is reason
 // not to pass it on.
-func (x *exchange) judge() *failure {
-	r := &x.response
-	if r.Status == 101 && !r.Accepts(x.request.Upgrade()) {
+func (x *Exchange) judge() *failure {
+	r := x.response
+	if r.Status == 101 && !r.Accepts(x.asked.Upgrade) {
 		x.call.Failed()
 		x.attend.stop(x)
 		return &failure{Problem: &observe.Problem{Code: observe.BadResponse, Err: errors.New("the response switches protocols, but was not asked to")}}
@@ -106,13 +83,13 @@ func (x *exchange) judge() *failure {
 
 // cause is the reason that an answer gives to try again, if it gives any. Where
 // an application may have seen the request, its method must allow that.
-func (x *exchange) cause(said *observe.Code) dispatch.Cause {
+func (x *Exchange) cause(said *observe.Code) dispatch.Cause {
 	switch {
 	case said == observe.AppConnectFailed:
 		return dispatch.Connect
 	case said != nil && said.Untouched:
 		return dispatch.Refused
-	case !x.request.Idempotent():
+	case !x.asked.Idempotent():
 		return ""
 	case said == observe.Reset:
 		return dispatch.Reset
@@ -123,7 +100,7 @@ func (x *exchange) cause(said *observe.Code) dispatch.Cause {
 }
 
 // said is why the other agent answered in place of the application, if it did.
-func (x *exchange) said() *observe.Code {
+func (x *Exchange) said() *observe.Code {
 	name, ok := x.response.Get("meshd-error")
 	if !ok || x.call.Peer.Application() {
 		return nil
@@ -138,8 +115,8 @@ func (x *exchange) said() *observe.Code {
 var unknownCode = &observe.Code{Name: "unknown", Status: 502, Sentence: "The called agent answered for a reason that this one does not know."}
 
 // unanswered says why there is no answer.
-func (x *exchange) unanswered(err error) *failure {
-	var refused *codec.Error
+func (x *Exchange) unanswered(err error) *failure {
+	var refused *exchange.Error
 	if e := x.attend.failed(); e != nil {
 		x.call.Cancelled()
 		return callerFailure(e)
@@ -150,7 +127,7 @@ func (x *exchange) unanswered(err error) *failure {
 		return &failure{Problem: &observe.Problem{Code: observe.BadResponse, Err: err}}
 	case isTimeout(err):
 		return x.late(err)
-	case isAlert(err) && x.up.in.empty() && !x.up.conn.Reused:
+	case isAlert(err) && x.callee.Silent() && !x.callee.Reused():
 		x.call.Failed()
 		return &failure{Problem: &observe.Problem{Code: observe.Identity, Err: err}, cause: dispatch.Connect}
 	}
@@ -158,12 +135,12 @@ func (x *exchange) unanswered(err error) *failure {
 }
 
 // late says which time was up.
-func (x *exchange) late(err error) *failure {
+func (x *Exchange) late(err error) *failure {
 	x.call.Failed()
 	f := &failure{Problem: &observe.Problem{Code: observe.ResponseTimeout, Err: err}}
 	if expired(x.deadline) {
 		f.Code = observe.RequestTimeout
-	} else if expired(x.tryEnd) && x.request.Idempotent() {
+	} else if expired(x.tryEnd) && x.asked.Idempotent() {
 		f.cause = dispatch.Timeout
 	}
 	return f
@@ -172,11 +149,11 @@ func (x *exchange) late(err error) *failure {
 // broken says what follows from a connection that ended without an answer. The
 // request is made once more only if its method promises that this does no
 // harm, or if the peer has certainly not seen it.
-func (x *exchange) broken(err error) *failure {
+func (x *Exchange) broken(err error) *failure {
 	f := &failure{Problem: &observe.Problem{Code: observe.Reset, Err: err}}
-	harmless := x.up.in.empty() && (x.request.Idempotent() || x.up.conn.Untouched(err, x.up.writeErr))
+	harmless := x.callee.Silent() && (x.asked.Idempotent() || x.callee.Untouched(err))
 	switch {
-	case harmless && x.up.conn.Reused:
+	case harmless && x.callee.Reused():
 		f.cause = dispatch.Stale
 		return f
 	case harmless:
@@ -187,7 +164,7 @@ func (x *exchange) broken(err error) *failure {
 }
 
 // left says that the caller did not take what was sent to it.
-func (x *exchange) left(err error) *failure {
+func (x *Exchange) left(err error) *failure {
 	x.call.Cancelled()
 	return &failure{Problem: &observe.Problem{Code: observe.Cancelled, Err: err}, gone: true}
 }
@@ -200,7 +177,7 @@ func isAlert(err error) bool {
 }
 
 // retryAfter is how long the application asks not to be called.
-func retryAfter(r *codec.Response) time.Duration {
+func retryAfter(r *exchange.Response) time.Duration {
 	if r.Status != 429 && r.Status != 503 {
 		return 0
 	}
