@@ -47,7 +47,7 @@ func (l *raftLayer) Dial(address string, timeout time.Duration) (net.Conn, error
 // serveCalls serves agents, operators and other servers.
 func (s *Server) serveCalls(ctx context.Context, calls net.Listener) error {
 	s.replica = rpc.NewReplica(s.member.ID, s.store, func(address string) (*grpc.ClientConn, error) {
-		return grpcx.Dial(s.cfg.Network, address, s.keeper.TLS())
+		return grpcx.Dial(s.cfg.Network, address, s.keeper.TLS(), grpcx.Eager())
 	})
 	s.onStop(s.replica.Close)
 	s.hub = push.New(push.Config{

@@ -16,7 +16,7 @@ var layers = []layer{
 	{"engines", []string{"store/...", "proxy/...", "dns/...", "internal/gossip", "internal/grpcx"}},
 	{"assemblies", []string{"api/client", "server/...", "agent/..."}},
 	{"command line", []string{"internal/cli/...", "internal/dev", "internal/meshtest"}},
-	{"programs and whole-mesh tests", []string{".", "internal/archtest", "test/..."}},
+	{"programs and whole-mesh tests", []string{".", "internal/archtest", "test/...", "bench/..."}},
 }
 
 // Engines are swapped and tested one by one; what two of them have in common
@@ -81,10 +81,10 @@ var homes = []home{
 	{"github.com/miekg/dns", []string{"dns/..."}, swappable},
 	{"github.com/urfave/cli", []string{"internal/cli"}, swappable},
 	{"github.com/goccy/go-yaml", []string{"internal/config"}, swappable},
-	{"google.golang.org/grpc", []string{"api/v1", "api/client", "internal/grpcx", "internal/cli", "server", "server/rpc", "server/push", "agent", "agent/control"},
+	{"google.golang.org/grpc", []string{"api/v1", "api/client", "internal/grpcx", "internal/cli", "server", "server/rpc", "server/push", "agent", "agent/control", "bench/peers"},
 		"only the ends of a call know what carries it"},
 	{"google.golang.org/genproto", []string{"api/v1", "internal/grpcx"}, "only the ends of a call know what carries it"},
-	{"google.golang.org/protobuf", []string{"api/...", "store/...", "server/...", "agent/...", "internal/mesh", "internal/grpcx", "internal/config", "internal/cli", "internal/dev"},
+	{"google.golang.org/protobuf", []string{"api/...", "store/...", "server/...", "agent/...", "internal/mesh", "internal/grpcx", "internal/config", "internal/cli", "internal/dev", "bench/peers"},
 		"the data path runs on compiled plans, not on messages"},
 	{"github.com/prometheus/client_golang", []string{"internal/telemetry", "proxy", "proxy/observe", "dns", "store", "server", "server/rpc", "agent", "internal/gossip"},
 		"packages take a Registerer; only telemetry makes and serves a registry"},
@@ -124,6 +124,6 @@ var silences = []silence{
 		"replicas apply the same commands and must reach the same state: of package net only what reads text may be used"},
 	{[]string{"..."}, nil, false, nil, "log/slog", []string{"Default", "SetDefault", "Debug", "Info", "Warn", "Error", "Log", "With"},
 		"loggers are passed in: several agents and servers may live in one process"},
-	{[]string{"..."}, []string{".", "internal/cli/...", "test/..."}, false, nil, "os", []string{"Exit"},
+	{[]string{"..."}, []string{".", "internal/cli/...", "test/...", "bench/..."}, false, nil, "os", []string{"Exit"},
 		"only the command line ends the process; others return errors, so that what they own is shut down"},
 }

@@ -57,6 +57,16 @@ func Dial(network netx.Network, address string, t TLS, opts ...grpc.DialOption) 
 	return dial(network, "tcp", address, clientCredentials{credentials.NewTLS(t.client(GRPC)), t.Links}, opts)
 }
 
+// Eager has a client try every 100 ms to connect while a call waits for it. It is
+// for servers among themselves, who are few and wait for each other with every
+// write. (ResetConnectBackoff would do, but grpc 1.85 has a data race in it.)
+func Eager() grpc.DialOption {
+	return grpc.WithConnectParams(grpc.ConnectParams{
+		Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1, Jitter: 0.2, MaxDelay: 100 * time.Millisecond},
+		MinConnectTimeout: 5 * time.Second,
+	})
+}
+
 // DialPinned makes a client for a host that is about to join: it shows no
 // certificate, and the server must be one of the trust domain under a root whose
 // key has the pin.

@@ -84,7 +84,6 @@ func (r *Replica) Agents(ctx context.Context, address string) ([]*apiv1.AgentSta
 	if err != nil {
 		return nil, err
 	}
-	conn.ResetConnectBackoff()
 	reply, err := apiv1.NewPeerClient(conn).Agents(ctx, &apiv1.PeerAgentsRequest{})
 	if err != nil {
 		return nil, fmt.Errorf("asking the server at %s for its agents: %s", address, plain(err))

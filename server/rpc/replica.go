@@ -207,9 +207,6 @@ func (r *Replica) call(ctx context.Context, address string, changed <-chan struc
 	if err != nil {
 		return again(err)
 	}
-	// Whoever tried before may have left the connection waiting for its next
-	// attempt, though the leader is there by now.
-	conn.ResetConnectBackoff()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	go func() {
@@ -248,7 +245,6 @@ func (r *Replica) Progress(ctx context.Context, id, address string) (applied uin
 	if err != nil {
 		return 0, err
 	}
-	conn.ResetConnectBackoff()
 	reply, err := apiv1.NewPeerClient(conn).Progress(ctx, &apiv1.ProgressRequest{})
 	if err != nil {
 		return 0, fmt.Errorf("asking the server at %s: %s", address, plain(err))
