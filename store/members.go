@@ -111,11 +111,7 @@ func (s *Store) Servers() ([]Member, error) {
 	if err := future.Error(); err != nil {
 		return nil, fmt.Errorf("listing the members of the cluster: %w", err)
 	}
-	var members []Member
-	for _, m := range future.Configuration().Servers {
-		members = append(members, Member{ID: string(m.ID), Address: string(m.Address), Voter: m.Suffrage == raft.Voter})
-	}
-	return members, nil
+	return membersOf(future.Configuration()), nil
 }
 
 // TransferLeadership hands over to the member with that id, or with "" to the

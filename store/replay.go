@@ -1,8 +1,6 @@
 package store
 
 import (
-	"errors"
-	"fmt"
 	"io"
 	"sync/atomic"
 
@@ -71,11 +69,8 @@ func (l *replayingLog) replay(commit uint64) error {
 	for i := l.snapshots.restored() + 1; i <= last; i++ {
 		var entry raft.Log
 		err := l.GetLog(i, &entry)
-		if errors.Is(err, raft.ErrLogNotFound) {
-			return &raftlog.CorruptError{Path: l.Path(), What: fmt.Sprintf("log entry %d", i), Reason: "it is missing, and no snapshot has it"}
-		}
 		if err != nil {
-			return err
+			return missing(l.Log, i, err)
 		}
 		if i <= commit && entry.Type == raft.LogCommand {
 			l.machine.Apply(&entry)

@@ -61,7 +61,8 @@ type Timing struct {
 }
 
 const (
-	logFile = "raft.db"
+	logFile     = "raft.db"
+	snapshotDir = "snapshots" // Raft's name for it
 	// Two, so that one that turns out damaged does not lose the state.
 	retainSnapshots = 2
 
@@ -97,7 +98,7 @@ type Store struct {
 // with an empty Dir it waits to be added by a leader, or for Bootstrap.
 func Open(c Config) (*Store, error) {
 	c = c.withDefaults()
-	if err := os.MkdirAll(filepath.Join(c.Dir, "snapshots"), 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Join(c.Dir, snapshotDir), 0o700); err != nil {
 		return nil, fmt.Errorf("opening the store: %w", err)
 	}
 	log, err := raftlog.Open(raftlog.Options{Path: filepath.Join(c.Dir, logFile), NoSync: c.NoSync})

@@ -22,6 +22,7 @@ func TestDamageIsRefused(t *testing.T) {
 			must(t, l.StageCommitIndex(1))
 			must(t, l.StoreLogs(entries(1, 3)))
 			must(t, l.SetUint64([]byte("term"), 9))
+			l.cache.clear()
 			for at := range sealedLen(t, l, bucket, key) {
 				flip(t, l, bucket, key, at)
 				err := read(l)

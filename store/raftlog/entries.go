@@ -35,14 +35,19 @@ func (l *Log) edge(seek func(*bbolt.Cursor) (k, v []byte)) (index uint64, err er
 
 func edgeOf(tx *bbolt.Tx, seek func(*bbolt.Cursor) (k, v []byte)) uint64 {
 	if k, _ := seek(tx.Bucket(entryBucket).Cursor()); k != nil {
-		return binary.BigEndian.Uint64(k)
+		return indexOf(k)
 	}
 	return 0
 }
 
+func indexOf(key []byte) uint64 { return binary.BigEndian.Uint64(key) }
+
 // GetLog reads the entry with that index into e. The error is
 // raft.ErrLogNotFound when there is none, a *CorruptError when it is damaged.
 func (l *Log) GetLog(index uint64, e *raft.Log) error {
+	if l.cache.get(index, e) {
+		return nil
+	}
 	what := fmt.Sprintf("log entry %d", index)
 	return l.view(what, func(tx *bbolt.Tx) error {
 		b := tx.Bucket(entryBucket).Get(key(index))
@@ -62,24 +67,37 @@ func (l *Log) StoreLog(e *raft.Log) error {
 }
 
 // StoreLogs appends entries, all or none, together with the commit index that
-// was staged last. Gaps between indexes are allowed.
+// was staged last. Gaps between indexes are allowed. The entries must not be
+// changed afterwards. While the disk is full the error is an ErrFull.
 func (l *Log) StoreLogs(entries []*raft.Log) error {
-	return l.update("appending to the Raft log", func(tx *bbolt.Tx) error {
+	if err := l.checkSpace(); err != nil {
+		return err
+	}
+	c := noEntries()
+	c.appended = len(entries)
+	err := l.update("appending to the Raft log", c, func(tx *bbolt.Tx) error {
 		b := tx.Bucket(entryBucket)
 		b.FillPercent = fillPercent
 		for _, e := range entries {
 			if err := b.Put(key(e.Index), encodeEntry(e)); err != nil {
 				return fmt.Errorf("entry %d: %w", e.Index, err)
 			}
+			c.touch(e.Index)
 		}
 		return l.putCommit(tx)
 	})
+	if err == nil {
+		l.cache.put(entries)
+	}
+	return err
 }
 
 // DeleteRange removes the entries from min to max, both included. Should it be
 // cut short, what is left has no hole that was not there before: a range at the
 // end is removed from its end, any other from its beginning.
 func (l *Log) DeleteRange(min, max uint64) error {
+	l.cache.clear()
+	defer l.compactIfDue()
 	for {
 		more, err := l.removeSome(min, max)
 		if err != nil || !more {
@@ -91,11 +109,16 @@ func (l *Log) DeleteRange(min, max uint64) error {
 // removeSome removes up to removeBatch entries and tells whether some may be
 // left.
 func (l *Log) removeSome(min, max uint64) (more bool, err error) {
-	err = l.update("removing from the Raft log", func(tx *bbolt.Tx) error {
+	c := noEntries()
+	err = l.update("removing from the Raft log", c, func(tx *bbolt.Tx) error {
 		keys := someKeys(tx, min, max)
+		front := len(keys) > 0 && edgeOf(tx, (*bbolt.Cursor).First) == indexOf(keys[0])
 		for _, k := range keys {
 			if err := tx.Bucket(entryBucket).Delete(k); err != nil {
 				return err
+			}
+			if !front {
+				c.touch(indexOf(k))
 			}
 		}
 		more = len(keys) == removeBatch
@@ -109,7 +132,7 @@ func (l *Log) removeSome(min, max uint64) (more bool, err error) {
 func someKeys(tx *bbolt.Tx, min, max uint64) (keys [][]byte) {
 	c := tx.Bucket(entryBucket).Cursor()
 	within := func(k []byte) bool {
-		return k != nil && len(keys) < removeBatch && binary.BigEndian.Uint64(k) >= min && binary.BigEndian.Uint64(k) <= max
+		return k != nil && len(keys) < removeBatch && indexOf(k) >= min && indexOf(k) <= max
 	}
 	if edgeOf(tx, (*bbolt.Cursor).Last) <= max {
 		for k, _ := c.Last(); within(k); k, _ = c.Prev() {

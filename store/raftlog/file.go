@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"runtime/debug"
 	"syscall"
+	"time"
 
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
@@ -45,6 +47,8 @@ func (e *CorruptError) Error() string {
 
 // view runs fn in a transaction that reads.
 func (l *Log) view(what string, fn func(*bbolt.Tx) error) error {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
 	err := guard(func() error { return l.db.View(fn) })
 	switch {
 	case errors.Is(err, bolterrors.ErrDatabaseNotOpen):
@@ -67,15 +71,34 @@ func guard(fn func() error) (err error) {
 	return fn()
 }
 
-// update runs fn in a transaction that writes. When it returns nil the changes
-// are on disk.
-func (l *Log) update(doing string, fn func(*bbolt.Tx) error) error {
+// A change is what a transaction did to the entries.
+type change struct {
+	appended int
+	from     uint64 // no entry before it was touched
+}
+
+// noEntries is for transactions that touch none.
+func noEntries() *change { return &change{from: math.MaxUint64} }
+
+func (c *change) touch(index uint64) { c.from = min(c.from, index) }
+
+// update runs fn, which fills in c, in a transaction that writes. When it
+// returns nil the changes are on disk.
+func (l *Log) update(doing string, c *change, fn func(*bbolt.Tx) error) error {
 	if err := l.Err(); err != nil {
 		return err
 	}
-	err := l.db.Update(fn)
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	done := l.clock.begin()
+	sync, err := l.write(fn)
+	took := done()
 	switch {
 	case err == nil:
+		l.compaction.changed(c.from)
+		if l.options.Written != nil {
+			l.options.Written(Write{Entries: c.appended, Took: took, Sync: sync})
+		}
 		return nil
 	case errors.Is(err, bolterrors.ErrDatabaseNotOpen):
 		return ErrClosed
@@ -83,8 +106,28 @@ func (l *Log) update(doing string, fn func(*bbolt.Tx) error) error {
 	err = fmt.Errorf("%s in %s: %w", doing, l.path, err)
 	if !passing(err) {
 		l.fail(err)
+		return err
 	}
-	return err
+	return l.space.ranOut(err)
+}
+
+// write also tells how long writing pages and waiting for the disk took.
+func (l *Log) write(fn func(*bbolt.Tx) error) (sync time.Duration, err error) {
+	if l.options.Before != nil {
+		if err := l.options.Before(); err != nil {
+			return 0, err
+		}
+	}
+	var tx *bbolt.Tx
+	err = l.db.Update(func(t *bbolt.Tx) error {
+		tx = t
+		return fn(t)
+	})
+	if err == nil {
+		stats := tx.Stats()
+		sync = stats.GetWriteTime()
+	}
+	return sync, err
 }
 
 // passing tells a disk that is full from one that fails. Refused for want of

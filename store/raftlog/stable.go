@@ -10,7 +10,7 @@ import (
 
 // Set stores one of Raft's own values: its term and its vote.
 func (l *Log) Set(key, value []byte) error {
-	return l.update(fmt.Sprintf("storing Raft's %s", key), func(tx *bbolt.Tx) error {
+	return l.update(fmt.Sprintf("storing Raft's %s", key), noEntries(), func(tx *bbolt.Tx) error {
 		return tx.Bucket(stableBucket).Put(key, seal(key, value))
 	})
 }
