@@ -17,6 +17,8 @@ import (
 // at a time.
 type DB struct {
 	current atomic.Pointer[tables]
+	// journal is how many changes of instances are remembered.
+	journal uint64
 }
 
 // tables are what Apply changes and Restore replaces.
@@ -27,7 +29,7 @@ type tables struct {
 
 // New makes an empty state.
 func New() *DB {
-	db := &DB{}
+	db := &DB{journal: journalled}
 	db.current.Store(&tables{mem: newTables(), replaced: make(chan struct{})})
 	return db
 }
@@ -63,8 +65,9 @@ func refused(index uint64, err error) *command.Result {
 
 func (db *DB) write(index uint64) *writer {
 	return &writer{
-		Txn:    Txn{txn: db.current.Load().mem.Txn(true)},
-		index:  index,
-		result: &command.Result{Index: index},
+		Txn:     Txn{txn: db.current.Load().mem.Txn(true)},
+		index:   index,
+		journal: db.journal,
+		result:  &command.Result{Index: index},
 	}
 }

@@ -64,7 +64,7 @@ func (w *writer) touchInstance(i *apiv1.Instance) {
 
 // trimJournal forgets the oldest changes when there are too many.
 func (w *writer) trimJournal() {
-	for w.mark(nil, lengthMark) > journalled {
+	for w.mark(nil, lengthMark) > w.journal {
 		oldest, err := w.txn.First(journalTable, byModified)
 		mustDo(err)
 		w.remove(journalTable, oldest)

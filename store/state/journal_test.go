@@ -81,8 +81,9 @@ func TestJournalBeginsWithTheSnapshot(t *testing.T) {
 
 func TestJournalIsBounded(t *testing.T) {
 	m := newMesh(t)
-	const step = 4096
-	for n := range journalled/step + 1 {
+	const bound, step = 64, 16
+	m.db.journal = bound
+	for n := range bound/step + 1 {
 		id := fmt.Sprintf("n%c", 'a'+n)
 		m.ok(join(id, "vm"+id, "any"))
 		c := &command.SetInstances{NodeId: id}
@@ -95,7 +96,7 @@ func TestJournalIsBounded(t *testing.T) {
 	forgotten := m.db.Read().mark(nil, journalMark)
 	m.same("too long ago", m.since("web", forgotten-1))
 	changed, removed, complete := m.db.Read().InstancesSince(nil, "web", forgotten)
-	if len(changed) != journalled || removed != nil || !complete {
+	if len(changed) != bound || removed != nil || !complete {
 		t.Fatalf("%d changed, %d removed, complete: %v", len(changed), len(removed), complete)
 	}
 	// A second change of the same instance takes the place of the first.
@@ -105,7 +106,7 @@ func TestJournalIsBounded(t *testing.T) {
 		m.ok(&command.SetInstances{NodeId: "na", Put: []*apiv1.Instance{i}})
 	}
 	m.same("na/i0", m.since("web", filled))
-	if got := len(m.rowsOf(journalTable)); got != journalled {
+	if got := len(m.rowsOf(journalTable)); got != bound {
 		t.Errorf("the journal has %d changes", got)
 	}
 }

@@ -134,7 +134,7 @@ func (r *random) checkDeltas(now *Txn) {
 		}
 	}
 	if rapid.IntRange(0, 4).Draw(r.T, "keep") == 0 {
-		r.past = append(r.past, now)
+		r.past = append(r.past[max(0, len(r.past)-2):], now)
 	}
 }
 

@@ -12,8 +12,9 @@ import (
 // A writer applies one command. It reads what it has written.
 type writer struct {
 	Txn
-	index  uint64 // of the command
-	result *command.Result
+	index   uint64 // of the command
+	result  *command.Result
+	journal uint64 // its length
 }
 
 func (w *writer) apply(msg proto.Message) error {
