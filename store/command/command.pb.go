@@ -1350,6 +1350,97 @@ func (x *Reap) GetKeepAuditRecords() uint32 {
 	return 0
 }
 
+// One part of a saved state on its way through the log. The last one takes over
+// what was saved, at its own index and so at the same one on every server:
+// configuration becomes what it was, hosts that are gone since come back. See
+// store/DESIGN.md.
+type RestoreState struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"` // of this restore, made up by who began it
+	// Of data in the whole. At 0 it begins anew, and what was begun before is
+	// forgotten.
+	Offset uint64 `protobuf:"varint,2,opt,name=offset,proto3" json:"offset,omitempty"`
+	Data   []byte `protobuf:"bytes,3,opt,name=data,proto3" json:"data,omitempty"`
+	Last   bool   `protobuf:"varint,4,opt,name=last,proto3" json:"last,omitempty"`
+	// Though the state is of another mesh, of which only configuration is taken.
+	OtherMesh     bool  `protobuf:"varint,5,opt,name=other_mesh,json=otherMesh,proto3" json:"other_mesh,omitempty"`
+	TimeUnix      int64 `protobuf:"varint,6,opt,name=time_unix,json=timeUnix,proto3" json:"time_unix,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RestoreState) Reset() {
+	*x = RestoreState{}
+	mi := &file_store_command_command_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RestoreState) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RestoreState) ProtoMessage() {}
+
+func (x *RestoreState) ProtoReflect() protoreflect.Message {
+	mi := &file_store_command_command_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RestoreState.ProtoReflect.Descriptor instead.
+func (*RestoreState) Descriptor() ([]byte, []int) {
+	return file_store_command_command_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *RestoreState) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *RestoreState) GetOffset() uint64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *RestoreState) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *RestoreState) GetLast() bool {
+	if x != nil {
+		return x.Last
+	}
+	return false
+}
+
+func (x *RestoreState) GetOtherMesh() bool {
+	if x != nil {
+		return x.OtherMesh
+	}
+	return false
+}
+
+func (x *RestoreState) GetTimeUnix() int64 {
+	if x != nil {
+		return x.TimeUnix
+	}
+	return 0
+}
+
 // What applying an entry gave, the same on every server.
 type Result struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1368,7 +1459,7 @@ type Result struct {
 
 func (x *Result) Reset() {
 	*x = Result{}
-	mi := &file_store_command_command_proto_msgTypes[22]
+	mi := &file_store_command_command_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1380,7 +1471,7 @@ func (x *Result) String() string {
 func (*Result) ProtoMessage() {}
 
 func (x *Result) ProtoReflect() protoreflect.Message {
-	mi := &file_store_command_command_proto_msgTypes[22]
+	mi := &file_store_command_command_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1393,7 +1484,7 @@ func (x *Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Result.ProtoReflect.Descriptor instead.
 func (*Result) Descriptor() ([]byte, []int) {
-	return file_store_command_command_proto_rawDescGZIP(), []int{22}
+	return file_store_command_command_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Result) GetIndex() uint64 {
@@ -1524,7 +1615,15 @@ const file_store_command_command_proto_rawDesc = "" +
 	"\x10access_token_ids\x18\x03 \x03(\tR\x0eaccessTokenIds\x12\x19\n" +
 	"\bnode_ids\x18\x04 \x03(\tR\anodeIds\x12(\n" +
 	"\x10dead_before_unix\x18\x05 \x01(\x03R\x0edeadBeforeUnix\x12,\n" +
-	"\x12keep_audit_records\x18\x06 \x01(\rR\x10keepAuditRecords\"\xd8\x01\n" +
+	"\x12keep_audit_records\x18\x06 \x01(\rR\x10keepAuditRecords\"\x9a\x01\n" +
+	"\fRestoreState\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
+	"\x06offset\x18\x02 \x01(\x04R\x06offset\x12\x12\n" +
+	"\x04data\x18\x03 \x01(\fR\x04data\x12\x12\n" +
+	"\x04last\x18\x04 \x01(\bR\x04last\x12\x1d\n" +
+	"\n" +
+	"other_mesh\x18\x05 \x01(\bR\totherMesh\x12\x1b\n" +
+	"\ttime_unix\x18\x06 \x01(\x03R\btimeUnix\"\xd8\x01\n" +
 	"\x06Result\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x123\n" +
 	"\arefusal\x18\x02 \x01(\x0e2\x19.meshd.command.v1.RefusalR\arefusal\x12\x18\n" +
@@ -1557,7 +1656,7 @@ func file_store_command_command_proto_rawDescGZIP() []byte {
 }
 
 var file_store_command_command_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_store_command_command_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_store_command_command_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_store_command_command_proto_goTypes = []any{
 	(Refusal)(0),              // 0: meshd.command.v1.Refusal
 	(*InitCluster)(nil),       // 1: meshd.command.v1.InitCluster
@@ -1582,42 +1681,43 @@ var file_store_command_command_proto_goTypes = []any{
 	(*ChangeAuthority)(nil),   // 20: meshd.command.v1.ChangeAuthority
 	(*SetGossipKeys)(nil),     // 21: meshd.command.v1.SetGossipKeys
 	(*Reap)(nil),              // 22: meshd.command.v1.Reap
-	(*Result)(nil),            // 23: meshd.command.v1.Result
-	(*v1.Cluster)(nil),        // 24: meshd.v1.Cluster
-	(*v1.Authority)(nil),      // 25: meshd.v1.Authority
-	(*v1.Server)(nil),         // 26: meshd.v1.Server
-	(*v1.GossipKeys)(nil),     // 27: meshd.v1.GossipKeys
-	(*v1.Node)(nil),           // 28: meshd.v1.Node
-	(v1.NodeState)(0),         // 29: meshd.v1.NodeState
-	(*v1.Instance)(nil),       // 30: meshd.v1.Instance
-	(*v1.Resource)(nil),       // 31: meshd.v1.Resource
-	(*v1.Token)(nil),          // 32: meshd.v1.Token
-	(*v1.AuditRecord)(nil),    // 33: meshd.v1.AuditRecord
-	(*v1.AccessToken)(nil),    // 34: meshd.v1.AccessToken
-	(*v1.Problem)(nil),        // 35: meshd.v1.Problem
-	(*v1.Change)(nil),         // 36: meshd.v1.Change
+	(*RestoreState)(nil),      // 23: meshd.command.v1.RestoreState
+	(*Result)(nil),            // 24: meshd.command.v1.Result
+	(*v1.Cluster)(nil),        // 25: meshd.v1.Cluster
+	(*v1.Authority)(nil),      // 26: meshd.v1.Authority
+	(*v1.Server)(nil),         // 27: meshd.v1.Server
+	(*v1.GossipKeys)(nil),     // 28: meshd.v1.GossipKeys
+	(*v1.Node)(nil),           // 29: meshd.v1.Node
+	(v1.NodeState)(0),         // 30: meshd.v1.NodeState
+	(*v1.Instance)(nil),       // 31: meshd.v1.Instance
+	(*v1.Resource)(nil),       // 32: meshd.v1.Resource
+	(*v1.Token)(nil),          // 33: meshd.v1.Token
+	(*v1.AuditRecord)(nil),    // 34: meshd.v1.AuditRecord
+	(*v1.AccessToken)(nil),    // 35: meshd.v1.AccessToken
+	(*v1.Problem)(nil),        // 36: meshd.v1.Problem
+	(*v1.Change)(nil),         // 37: meshd.v1.Change
 }
 var file_store_command_command_proto_depIdxs = []int32{
-	24, // 0: meshd.command.v1.InitCluster.cluster:type_name -> meshd.v1.Cluster
-	25, // 1: meshd.command.v1.InitCluster.authority:type_name -> meshd.v1.Authority
-	26, // 2: meshd.command.v1.InitCluster.server:type_name -> meshd.v1.Server
-	27, // 3: meshd.command.v1.InitCluster.gossip_keys:type_name -> meshd.v1.GossipKeys
-	26, // 4: meshd.command.v1.PutServer.server:type_name -> meshd.v1.Server
-	28, // 5: meshd.command.v1.PutNode.node:type_name -> meshd.v1.Node
-	29, // 6: meshd.command.v1.EndLease.state:type_name -> meshd.v1.NodeState
-	30, // 7: meshd.command.v1.SetInstances.put:type_name -> meshd.v1.Instance
-	31, // 8: meshd.command.v1.SetResources.put:type_name -> meshd.v1.Resource
+	25, // 0: meshd.command.v1.InitCluster.cluster:type_name -> meshd.v1.Cluster
+	26, // 1: meshd.command.v1.InitCluster.authority:type_name -> meshd.v1.Authority
+	27, // 2: meshd.command.v1.InitCluster.server:type_name -> meshd.v1.Server
+	28, // 3: meshd.command.v1.InitCluster.gossip_keys:type_name -> meshd.v1.GossipKeys
+	27, // 4: meshd.command.v1.PutServer.server:type_name -> meshd.v1.Server
+	29, // 5: meshd.command.v1.PutNode.node:type_name -> meshd.v1.Node
+	30, // 6: meshd.command.v1.EndLease.state:type_name -> meshd.v1.NodeState
+	31, // 7: meshd.command.v1.SetInstances.put:type_name -> meshd.v1.Instance
+	32, // 8: meshd.command.v1.SetResources.put:type_name -> meshd.v1.Resource
 	10, // 9: meshd.command.v1.SetResources.remove:type_name -> meshd.command.v1.ResourceKey
-	32, // 10: meshd.command.v1.PutToken.token:type_name -> meshd.v1.Token
-	25, // 11: meshd.command.v1.PutAuthority.authority:type_name -> meshd.v1.Authority
-	33, // 12: meshd.command.v1.Audited.record:type_name -> meshd.v1.AuditRecord
-	26, // 13: meshd.command.v1.UpdateServer.server:type_name -> meshd.v1.Server
-	34, // 14: meshd.command.v1.PutAccessToken.token:type_name -> meshd.v1.AccessToken
-	25, // 15: meshd.command.v1.ChangeAuthority.authority:type_name -> meshd.v1.Authority
-	27, // 16: meshd.command.v1.SetGossipKeys.keys:type_name -> meshd.v1.GossipKeys
+	33, // 10: meshd.command.v1.PutToken.token:type_name -> meshd.v1.Token
+	26, // 11: meshd.command.v1.PutAuthority.authority:type_name -> meshd.v1.Authority
+	34, // 12: meshd.command.v1.Audited.record:type_name -> meshd.v1.AuditRecord
+	27, // 13: meshd.command.v1.UpdateServer.server:type_name -> meshd.v1.Server
+	35, // 14: meshd.command.v1.PutAccessToken.token:type_name -> meshd.v1.AccessToken
+	26, // 15: meshd.command.v1.ChangeAuthority.authority:type_name -> meshd.v1.Authority
+	28, // 16: meshd.command.v1.SetGossipKeys.keys:type_name -> meshd.v1.GossipKeys
 	0,  // 17: meshd.command.v1.Result.refusal:type_name -> meshd.command.v1.Refusal
-	35, // 18: meshd.command.v1.Result.problems:type_name -> meshd.v1.Problem
-	36, // 19: meshd.command.v1.Result.changes:type_name -> meshd.v1.Change
+	36, // 18: meshd.command.v1.Result.problems:type_name -> meshd.v1.Problem
+	37, // 19: meshd.command.v1.Result.changes:type_name -> meshd.v1.Change
 	20, // [20:20] is the sub-list for method output_type
 	20, // [20:20] is the sub-list for method input_type
 	20, // [20:20] is the sub-list for extension type_name
@@ -1636,7 +1736,7 @@ func file_store_command_command_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_store_command_command_proto_rawDesc), len(file_store_command_command_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   23,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

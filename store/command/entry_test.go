@@ -88,7 +88,7 @@ func TestLevelOf(t *testing.T) {
 	f(TypeInitCluster, 1)
 	f(TypePutAuthority, 1)
 	f(TypeAudited, 2)
-	f(TypeReap, 2)
+	f(TypeRestoreState, 2)
 	f(TypeSetFeatureLevel, 1) // or the level could never rise
 }
 

@@ -15,7 +15,7 @@ func LevelOf(t Type) uint32 {
 		return 1
 	case t >= TypeInitCluster && t <= TypePutAuthority:
 		return 1
-	case t >= TypeAudited && t <= TypeReap:
+	case t >= TypeAudited && t <= TypeRestoreState:
 		return 2
 	}
 	return MaxLevel + 1

@@ -59,6 +59,7 @@ func samples() map[string]proto.Message {
 			TimeUnix: 1_800_000_009, TokenIds: []string{"t1"}, AccessTokenIds: []string{"a1"},
 			NodeIds: []string{"n1"}, DeadBeforeUnix: 1_799_000_000, KeepAuditRecords: 16384,
 		},
+		"RestoreState.v2": &RestoreState{Id: "r1", Offset: 28, Data: []byte{29}, Last: true, OtherMesh: true, TimeUnix: 1_800_000_015},
 	}
 }
 

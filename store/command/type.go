@@ -28,6 +28,7 @@ const (
 	TypeChangeAuthority   Type = 19
 	TypeSetGossipKeys     Type = 20
 	TypeReap              Type = 21
+	TypeRestoreState      Type = 22
 )
 
 // New gives an empty command of that type, nil for a type that is not known.
@@ -75,6 +76,8 @@ func (t Type) New() proto.Message {
 		return &SetGossipKeys{}
 	case TypeReap:
 		return &Reap{}
+	case TypeRestoreState:
+		return &RestoreState{}
 	}
 	return nil
 }
@@ -124,6 +127,8 @@ func TypeOf(msg proto.Message) Type {
 		return TypeSetGossipKeys
 	case *Reap:
 		return TypeReap
+	case *RestoreState:
+		return TypeRestoreState
 	}
 	return 0
 }

@@ -38,8 +38,10 @@ type random struct {
 	*rapid.T
 	one, two *DB
 	index    uint64
+	restored uint64 // index at which one was last restored
 	vips     map[string]uint32
 	past     []*Txn // some of the states that one has been in
+	rest     []byte // of a past state that is being brought back
 }
 
 func (r *random) step(msg proto.Message) {
@@ -119,8 +121,10 @@ func (r *random) checkDeltas(now *Txn) {
 	for _, then := range r.past {
 		for _, s := range now.Services(nil) {
 			changed, removed, complete := now.InstancesSince(nil, s.Name, then.Index(nil))
-			if !complete {
-				r.Fatalf("%q is not known back to %d", s.Name, then.Index(nil))
+			if forgotten := then.Index(nil) < r.restored; complete == forgotten {
+				r.Fatalf("%q since %d, restored at %d, complete: %v", s.Name, then.Index(nil), r.restored, complete)
+			} else if forgotten {
+				continue
 			}
 			have := endpoints(then, then.Instances(nil, s.Name))
 			maps.Copy(have, endpoints(now, changed))
@@ -195,7 +199,7 @@ func (r *random) checkRefused(result *command.Result, was, is []proto.Message) {
 
 func (r *random) restore() {
 	want := snapshot(r.T, r.one)
-	r.one, r.past = New(), nil
+	r.one, r.restored = New(), r.index
 	if err := r.one.Restore(bytes.NewReader(want)); err != nil {
 		r.Fatal(err)
 	}
@@ -213,7 +217,7 @@ func (r *random) command() proto.Message {
 }
 
 func (r *random) plain() proto.Message {
-	switch rapid.IntRange(0, 18).Draw(r.T, "command") {
+	switch rapid.IntRange(0, 19).Draw(r.T, "command") {
 	case 0:
 		return &command.PutServer{Server: server(r.pick("server", "s1", "s2", "s3")), TokenId: r.token(), TimeUnix: r.time()}
 	case 1:
@@ -230,7 +234,9 @@ func (r *random) plain() proto.Message {
 		return c
 	case 5:
 		state := rapid.SampledFrom([]apiv1.NodeState{lost, left, alive}).Draw(r.T, "state")
-		return &command.EndLease{NodeId: r.nodeID(), Epoch: rapid.Uint64Range(0, 6).Draw(r.T, "epoch"), State: state, TimeUnix: r.time()}
+		id := r.nodeID()
+		epoch := r.one.Read().Node(nil, id).GetLeaseEpoch() + r.few("ahead")
+		return &command.EndLease{NodeId: id, Epoch: epoch, State: state, TimeUnix: r.time()}
 	case 6:
 		return &command.RemoveNode{NodeId: r.nodeID()}
 	case 7, 8:
@@ -251,6 +257,8 @@ func (r *random) plain() proto.Message {
 		keys := &apiv1.GossipKeys{Sealed: [][]byte{[]byte(r.pick("key", "a", "b"))}}
 		from := r.one.Read().GossipKeys(nil).GetModifyIndex()
 		return &command.SetGossipKeys{Keys: keys, FromIndex: from + r.few("behind")}
+	case 18:
+		return r.bringBack()
 	}
 	recovery := r.one.Read().Cluster(nil).Recovery + uint32(r.few("recovery"))
 	return &command.Recover{Recovery: recovery, ServerIds: []string{"s1", r.pick("server", "s1", "s2")}, TimeUnix: r.time()}
@@ -273,6 +281,24 @@ func (r *random) reap() proto.Message {
 	}
 	if rapid.Bool().Draw(r.T, "hosts") {
 		c.NodeIds = []string{r.nodeID(), r.nodeID()}
+	}
+	return c
+}
+
+// bringBack brings back an earlier state, or the first part of it, or goes on.
+func (r *random) bringBack() proto.Message {
+	c := &command.RestoreState{Id: "r", Last: true, TimeUnix: r.time()}
+	if parts := r.one.Read().staged(); len(parts) == 1 && r.rest != nil {
+		c.Offset, c.Data = uint64(len(parts[0].Data)), r.rest
+	} else if len(r.past) > 0 {
+		var b bytes.Buffer
+		if _, err := (&Snapshot{rapid.SampledFrom(r.past).Draw(r.T, "past")}).WriteTo(&b); err != nil {
+			r.Fatal(err)
+		}
+		c.Data, r.rest = b.Bytes(), nil
+		if rapid.Bool().Draw(r.T, "in parts") {
+			c.Data, r.rest, c.Last = c.Data[:100], c.Data[100:], false
+		}
 	}
 	return c
 }

@@ -22,6 +22,7 @@ func (w *writer) reap(c *command.Reap) error {
 	for _, id := range c.NodeIds {
 		w.reapNode(w.Node(nil, id), c)
 	}
+	w.reapStaged(c.TimeUnix)
 	if c.KeepAuditRecords > 0 {
 		w.reapAudit(int(c.KeepAuditRecords))
 	}
@@ -33,7 +34,7 @@ func (w *writer) reapToken(t *apiv1.Token, time int64) {
 		return
 	}
 	w.remove(tokenTable, t)
-	w.reaped("token", t.Id)
+	w.note("token", t.Id, "deleted")
 }
 
 func (w *writer) reapAccessToken(t *apiv1.AccessToken, time int64) {
@@ -41,7 +42,7 @@ func (w *writer) reapAccessToken(t *apiv1.AccessToken, time int64) {
 		return
 	}
 	w.remove(accessTable, t)
-	w.reaped("access token", t.Id)
+	w.note("access token", t.Id, "deleted")
 }
 
 func (w *writer) reapNode(n *apiv1.Node, c *command.Reap) {
@@ -55,7 +56,7 @@ func (w *writer) reapNode(n *apiv1.Node, c *command.Reap) {
 	case n.StateUnix < c.DeadBeforeUnix:
 		w.dropNode(n)
 		w.remember(n.Name)
-		w.reaped("host", n.Name)
+		w.note("host", n.Name, "deleted")
 	}
 }
 
@@ -68,8 +69,4 @@ func (w *writer) reapAudit(keep int) {
 	for _, r := range w.Audit(nil, newest[keep-1].Index, 0) {
 		w.remove(auditTable, r)
 	}
-}
-
-func (w *writer) reaped(kind, name string) {
-	w.result.Changes = append(w.result.Changes, &apiv1.Change{Kind: kind, Name: name, Action: "deleted"})
 }

@@ -139,5 +139,5 @@ func (w *writer) touchFor(r *apiv1.Resource) {
 }
 
 func (w *writer) report(r *apiv1.Resource, action string) {
-	w.result.Changes = append(w.result.Changes, &apiv1.Change{Kind: mesh.ResourceKind(r), Name: r.Name, Action: action})
+	w.note(mesh.ResourceKind(r), r.Name, action)
 }

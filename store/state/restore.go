@@ -99,6 +99,8 @@ func (b *builder) add(r *Record) error {
 		return b.insert(auditTable, row.Audit)
 	case *Record_GossipKeys:
 		return b.insert(gossipTable, row.GossipKeys)
+	case *Record_StagedPart:
+		return b.insert(stagedTable, row.StagedPart)
 	case *Record_Marks:
 		mustDo(b.txn.Insert(markTable, mark{meshMark, row.Marks.MeshIndex}))
 		mustDo(b.txn.Insert(markTable, mark{forgottenMark, row.Marks.ForgottenIndex}))

@@ -26,6 +26,7 @@ const (
 	auditTable     = "audit"
 	gossipTable    = "gossip-keys"
 	journalTable   = "journal"
+	stagedTable    = "staged-part"
 )
 
 const (
@@ -50,7 +51,7 @@ const (
 	appliedMark   = "applied"   // the last entry applied
 	meshMark      = "mesh"      // the last change to the mesh's defaults
 	forgottenMark = "forgotten" // the newest removal of a node that is no longer remembered
-	restoredMark  = "restored"  // the last time that an older state took the place of this one
+	restoredMark  = "restored"  // the last time that a saved state was brought back
 	journalMark   = "journal"   // the newest change that the journal no longer has
 	lengthMark    = "length"    // no index, but how many changes the journal has
 )
@@ -89,6 +90,7 @@ func newTables() *memdb.MemDB {
 		accessTable: table(accessTable, unique(byID, func(t *apiv1.AccessToken) []byte { return text(t.Id) })),
 		auditTable:  table(auditTable, unique(byID, func(r *apiv1.AuditRecord) []byte { return number(r.Index) })),
 		gossipTable: table(gossipTable, only[*apiv1.GossipKeys]()),
+		stagedTable: table(stagedTable, unique(byID, func(p *StagedPart) []byte { return number(p.Offset) })),
 		journalTable: table(journalTable,
 			unique(byID, func(c *change) []byte { return text(c.service, c.nodeID, c.id) }),
 			unique(byService, func(c *change) []byte { return append(changeKey(c.service, c.index), text(c.nodeID, c.id)...) }),

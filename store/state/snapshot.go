@@ -67,6 +67,7 @@ func (s *Snapshot) records(emit func(*Record)) {
 	each(t.Tokens(nil), func(r *apiv1.Token) { emit(&Record{Row: &Record_Token{r}}) })
 	each(t.AccessTokens(nil), func(r *apiv1.AccessToken) { emit(&Record{Row: &Record_AccessToken{r}}) })
 	each(all[*apiv1.AuditRecord](t, nil, auditTable), func(r *apiv1.AuditRecord) { emit(&Record{Row: &Record_Audit{r}}) })
+	each(t.staged(), func(r *StagedPart) { emit(&Record{Row: &Record_StagedPart{r}}) })
 	each(all[*apiv1.GossipKeys](t, nil, gossipTable), func(r *apiv1.GossipKeys) { emit(&Record{Row: &Record_GossipKeys{r}}) })
 }
 

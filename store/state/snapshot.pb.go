@@ -42,6 +42,7 @@ type Record struct {
 	//	*Record_AccessToken
 	//	*Record_Audit
 	//	*Record_GossipKeys
+	//	*Record_StagedPart
 	Row           isRecord_Row `protobuf_oneof:"row"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -201,6 +202,15 @@ func (x *Record) GetGossipKeys() *v1.GossipKeys {
 	return nil
 }
 
+func (x *Record) GetStagedPart() *StagedPart {
+	if x != nil {
+		if x, ok := x.Row.(*Record_StagedPart); ok {
+			return x.StagedPart
+		}
+	}
+	return nil
+}
+
 type isRecord_Row interface {
 	isRecord_Row()
 }
@@ -257,6 +267,10 @@ type Record_GossipKeys struct {
 	GossipKeys *v1.GossipKeys `protobuf:"bytes,13,opt,name=gossip_keys,json=gossipKeys,proto3,oneof"`
 }
 
+type Record_StagedPart struct {
+	StagedPart *StagedPart `protobuf:"bytes,14,opt,name=staged_part,json=stagedPart,proto3,oneof"`
+}
+
 func (*Record_Cluster) isRecord_Row() {}
 
 func (*Record_Authority) isRecord_Row() {}
@@ -282,6 +296,8 @@ func (*Record_AccessToken) isRecord_Row() {}
 func (*Record_Audit) isRecord_Row() {}
 
 func (*Record_GossipKeys) isRecord_Row() {}
+
+func (*Record_StagedPart) isRecord_Row() {}
 
 // A RemovedNode remembers that a host was removed, so that agents that were
 // away learn of it.
@@ -344,8 +360,7 @@ type Marks struct {
 	MeshIndex uint64 `protobuf:"varint,1,opt,name=mesh_index,json=meshIndex,proto3" json:"mesh_index,omitempty"`
 	// Of the newest removal of a node that has been forgotten.
 	ForgottenIndex uint64 `protobuf:"varint,2,opt,name=forgotten_index,json=forgottenIndex,proto3" json:"forgotten_index,omitempty"`
-	// At which an operator put an older state in place of the present one: whoever
-	// holds something from before must take everything anew.
+	// At which an operator last brought back a saved state.
 	RestoredIndex uint64 `protobuf:"varint,3,opt,name=restored_index,json=restoredIndex,proto3" json:"restored_index,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -402,11 +417,80 @@ func (x *Marks) GetRestoredIndex() uint64 {
 	return 0
 }
 
+// A StagedPart is a part of a saved state that is being brought back.
+type StagedPart struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"` // of the restore
+	Offset        uint64                 `protobuf:"varint,2,opt,name=offset,proto3" json:"offset,omitempty"`
+	Data          []byte                 `protobuf:"bytes,3,opt,name=data,proto3" json:"data,omitempty"`
+	TimeUnix      int64                  `protobuf:"varint,4,opt,name=time_unix,json=timeUnix,proto3" json:"time_unix,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StagedPart) Reset() {
+	*x = StagedPart{}
+	mi := &file_store_state_snapshot_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StagedPart) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StagedPart) ProtoMessage() {}
+
+func (x *StagedPart) ProtoReflect() protoreflect.Message {
+	mi := &file_store_state_snapshot_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StagedPart.ProtoReflect.Descriptor instead.
+func (*StagedPart) Descriptor() ([]byte, []int) {
+	return file_store_state_snapshot_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *StagedPart) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *StagedPart) GetOffset() uint64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *StagedPart) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *StagedPart) GetTimeUnix() int64 {
+	if x != nil {
+		return x.TimeUnix
+	}
+	return 0
+}
+
 var File_store_state_snapshot_proto protoreflect.FileDescriptor
 
 const file_store_state_snapshot_proto_rawDesc = "" +
 	"\n" +
-	"\x1astore/state/snapshot.proto\x12\x0emeshd.state.v1\x1a\x14api/v1/catalog.proto\x1a\x16api/v1/resources.proto\"\x9b\x05\n" +
+	"\x1astore/state/snapshot.proto\x12\x0emeshd.state.v1\x1a\x14api/v1/catalog.proto\x1a\x16api/v1/resources.proto\"\xda\x05\n" +
 	"\x06Record\x12-\n" +
 	"\acluster\x18\x01 \x01(\v2\x11.meshd.v1.ClusterH\x00R\acluster\x123\n" +
 	"\tauthority\x18\x02 \x01(\v2\x13.meshd.v1.AuthorityH\x00R\tauthority\x12*\n" +
@@ -422,7 +506,9 @@ const file_store_state_snapshot_proto_rawDesc = "" +
 	"\faccess_token\x18\v \x01(\v2\x15.meshd.v1.AccessTokenH\x00R\vaccessToken\x12-\n" +
 	"\x05audit\x18\f \x01(\v2\x15.meshd.v1.AuditRecordH\x00R\x05audit\x127\n" +
 	"\vgossip_keys\x18\r \x01(\v2\x14.meshd.v1.GossipKeysH\x00R\n" +
-	"gossipKeysB\x05\n" +
+	"gossipKeys\x12=\n" +
+	"\vstaged_part\x18\x0e \x01(\v2\x1a.meshd.state.v1.StagedPartH\x00R\n" +
+	"stagedPartB\x05\n" +
 	"\x03row\"7\n" +
 	"\vRemovedNode\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
@@ -431,7 +517,13 @@ const file_store_state_snapshot_proto_rawDesc = "" +
 	"\n" +
 	"mesh_index\x18\x01 \x01(\x04R\tmeshIndex\x12'\n" +
 	"\x0fforgotten_index\x18\x02 \x01(\x04R\x0eforgottenIndex\x12%\n" +
-	"\x0erestored_index\x18\x03 \x01(\x04R\rrestoredIndexB*Z(github.com/meshd/meshd/store/state;stateb\x06proto3"
+	"\x0erestored_index\x18\x03 \x01(\x04R\rrestoredIndex\"e\n" +
+	"\n" +
+	"StagedPart\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
+	"\x06offset\x18\x02 \x01(\x04R\x06offset\x12\x12\n" +
+	"\x04data\x18\x03 \x01(\fR\x04data\x12\x1b\n" +
+	"\ttime_unix\x18\x04 \x01(\x03R\btimeUnixB*Z(github.com/meshd/meshd/store/state;stateb\x06proto3"
 
 var (
 	file_store_state_snapshot_proto_rawDescOnce sync.Once
@@ -445,42 +537,44 @@ func file_store_state_snapshot_proto_rawDescGZIP() []byte {
 	return file_store_state_snapshot_proto_rawDescData
 }
 
-var file_store_state_snapshot_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
+var file_store_state_snapshot_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
 var file_store_state_snapshot_proto_goTypes = []any{
 	(*Record)(nil),          // 0: meshd.state.v1.Record
 	(*RemovedNode)(nil),     // 1: meshd.state.v1.RemovedNode
 	(*Marks)(nil),           // 2: meshd.state.v1.Marks
-	(*v1.Cluster)(nil),      // 3: meshd.v1.Cluster
-	(*v1.Authority)(nil),    // 4: meshd.v1.Authority
-	(*v1.Server)(nil),       // 5: meshd.v1.Server
-	(*v1.Node)(nil),         // 6: meshd.v1.Node
-	(*v1.ServiceIndex)(nil), // 7: meshd.v1.ServiceIndex
-	(*v1.Instance)(nil),     // 8: meshd.v1.Instance
-	(*v1.Resource)(nil),     // 9: meshd.v1.Resource
-	(*v1.Token)(nil),        // 10: meshd.v1.Token
-	(*v1.AccessToken)(nil),  // 11: meshd.v1.AccessToken
-	(*v1.AuditRecord)(nil),  // 12: meshd.v1.AuditRecord
-	(*v1.GossipKeys)(nil),   // 13: meshd.v1.GossipKeys
+	(*StagedPart)(nil),      // 3: meshd.state.v1.StagedPart
+	(*v1.Cluster)(nil),      // 4: meshd.v1.Cluster
+	(*v1.Authority)(nil),    // 5: meshd.v1.Authority
+	(*v1.Server)(nil),       // 6: meshd.v1.Server
+	(*v1.Node)(nil),         // 7: meshd.v1.Node
+	(*v1.ServiceIndex)(nil), // 8: meshd.v1.ServiceIndex
+	(*v1.Instance)(nil),     // 9: meshd.v1.Instance
+	(*v1.Resource)(nil),     // 10: meshd.v1.Resource
+	(*v1.Token)(nil),        // 11: meshd.v1.Token
+	(*v1.AccessToken)(nil),  // 12: meshd.v1.AccessToken
+	(*v1.AuditRecord)(nil),  // 13: meshd.v1.AuditRecord
+	(*v1.GossipKeys)(nil),   // 14: meshd.v1.GossipKeys
 }
 var file_store_state_snapshot_proto_depIdxs = []int32{
-	3,  // 0: meshd.state.v1.Record.cluster:type_name -> meshd.v1.Cluster
-	4,  // 1: meshd.state.v1.Record.authority:type_name -> meshd.v1.Authority
-	5,  // 2: meshd.state.v1.Record.server:type_name -> meshd.v1.Server
-	6,  // 3: meshd.state.v1.Record.node:type_name -> meshd.v1.Node
-	7,  // 4: meshd.state.v1.Record.service:type_name -> meshd.v1.ServiceIndex
-	8,  // 5: meshd.state.v1.Record.instance:type_name -> meshd.v1.Instance
-	9,  // 6: meshd.state.v1.Record.resource:type_name -> meshd.v1.Resource
-	10, // 7: meshd.state.v1.Record.token:type_name -> meshd.v1.Token
+	4,  // 0: meshd.state.v1.Record.cluster:type_name -> meshd.v1.Cluster
+	5,  // 1: meshd.state.v1.Record.authority:type_name -> meshd.v1.Authority
+	6,  // 2: meshd.state.v1.Record.server:type_name -> meshd.v1.Server
+	7,  // 3: meshd.state.v1.Record.node:type_name -> meshd.v1.Node
+	8,  // 4: meshd.state.v1.Record.service:type_name -> meshd.v1.ServiceIndex
+	9,  // 5: meshd.state.v1.Record.instance:type_name -> meshd.v1.Instance
+	10, // 6: meshd.state.v1.Record.resource:type_name -> meshd.v1.Resource
+	11, // 7: meshd.state.v1.Record.token:type_name -> meshd.v1.Token
 	1,  // 8: meshd.state.v1.Record.removed_node:type_name -> meshd.state.v1.RemovedNode
 	2,  // 9: meshd.state.v1.Record.marks:type_name -> meshd.state.v1.Marks
-	11, // 10: meshd.state.v1.Record.access_token:type_name -> meshd.v1.AccessToken
-	12, // 11: meshd.state.v1.Record.audit:type_name -> meshd.v1.AuditRecord
-	13, // 12: meshd.state.v1.Record.gossip_keys:type_name -> meshd.v1.GossipKeys
-	13, // [13:13] is the sub-list for method output_type
-	13, // [13:13] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	12, // 10: meshd.state.v1.Record.access_token:type_name -> meshd.v1.AccessToken
+	13, // 11: meshd.state.v1.Record.audit:type_name -> meshd.v1.AuditRecord
+	14, // 12: meshd.state.v1.Record.gossip_keys:type_name -> meshd.v1.GossipKeys
+	3,  // 13: meshd.state.v1.Record.staged_part:type_name -> meshd.state.v1.StagedPart
+	14, // [14:14] is the sub-list for method output_type
+	14, // [14:14] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_store_state_snapshot_proto_init() }
@@ -502,6 +596,7 @@ func file_store_state_snapshot_proto_init() {
 		(*Record_AccessToken)(nil),
 		(*Record_Audit)(nil),
 		(*Record_GossipKeys)(nil),
+		(*Record_StagedPart)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -509,7 +604,7 @@ func file_store_state_snapshot_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_store_state_snapshot_proto_rawDesc), len(file_store_state_snapshot_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   3,
+			NumMessages:   4,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

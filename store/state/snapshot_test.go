@@ -20,7 +20,7 @@ import (
 var update = flag.Bool("update", false, "write the golden snapshot if there is none; one that is there stays as it is")
 
 // A golden of each feature level: v1 is of the first version of meshd.
-var goldens = map[string]uint64{"testdata/v1": 20, "testdata/v2": 28}
+var goldens = map[string]uint64{"testdata/v1": 20, "testdata/v2": 29}
 
 const newestGolden = "testdata/v2"
 
@@ -44,6 +44,7 @@ func fullMesh(t *testing.T) *testMesh {
 	m.apply(audited(unset("policy", "web"))) // refused, and recorded
 	m.ok(&command.SetGossipKeys{Keys: &apiv1.GossipKeys{Sealed: [][]byte{[]byte("first"), []byte("second")}, RotatedUnix: now}})
 	m.ok(&command.ChangeAuthority{Authority: rotating(m.db.Read().Authority(nil)), FromIndex: 11})
+	m.ok(&command.RestoreState{Id: "r1", Data: []byte("part"), TimeUnix: now})
 	m.ok(&command.Recover{Recovery: 1, ServerIds: []string{"s1"}, TimeUnix: now})
 	return m
 }

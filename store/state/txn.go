@@ -180,9 +180,8 @@ func (t *Txn) GossipKeys(ws *WatchSet) *apiv1.GossipKeys {
 	return first[*apiv1.GossipKeys](t, ws, gossipTable, byID, text(""))
 }
 
-// RestoredIndex is where an operator last put an older state in place of the
-// present one, 0 when nobody did. Whoever holds something from before must take
-// everything anew.
+// RestoredIndex is where an operator last brought back a saved state, 0 when
+// nobody did. Changes lead across it as across any other index.
 func (t *Txn) RestoredIndex(ws *WatchSet) uint64 { return t.mark(ws, restoredMark) }
 
 func (t *Txn) mark(ws *WatchSet, name string) uint64 {

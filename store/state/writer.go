@@ -68,6 +68,8 @@ func (w *writer) apply(msg proto.Message) error {
 		return w.setGossipKeys(c)
 	case *command.Reap:
 		return w.reap(c)
+	case *command.RestoreState:
+		return w.restoreState(c)
 	}
 	return refuse(command.Refusal_REFUSAL_UNKNOWN_ENTRY, "this server does not know what the log entry asks for: a newer version of meshd wrote it, so update this server")
 }
@@ -76,6 +78,11 @@ func (w *writer) commit() {
 	w.trimJournal()
 	w.setMark(appliedMark)
 	w.txn.Commit()
+}
+
+// note tells the proposer of a change.
+func (w *writer) note(kind, name, action string) {
+	w.result.Changes = append(w.result.Changes, &apiv1.Change{Kind: kind, Name: name, Action: action})
 }
 
 func (w *writer) setMark(name string) { w.put(markTable, mark{name, w.index}) }
