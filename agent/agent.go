@@ -45,6 +45,7 @@ type Agent struct {
 	certs         *cert.Manager
 	local         *local.Local
 	control       *control.Client
+	links         *grpcx.Links // to servers
 	cache         *slice.Cache
 	proxy         *proxy.Proxy
 	dns           *dns.Server
@@ -53,6 +54,9 @@ type Agent struct {
 	ready     chan struct{}
 	work      work
 	declaring sync.Mutex // one change of what is declared at a time
+
+	saving sync.Mutex
+	saved  Membership // as it is on disk
 }
 
 // New makes the agent of a host that has joined a mesh.
@@ -71,6 +75,7 @@ func New(cfg Config) (*Agent, error) {
 		metrics: telemetry.NewRegistry(build.Version, build.Commit),
 		ready:   make(chan struct{}),
 		work:    newWork(),
+		links:   grpcx.NewLinks(),
 	}, nil
 }
 
@@ -143,9 +148,10 @@ func (a *Agent) findAddress(ctx context.Context) error {
 	a.address = addr
 	if a.member.Address != addr.String() {
 		a.member.Address = addr.String()
-		return a.member.save(a.cfg.DataDir)
+		err = a.member.save(a.cfg.DataDir)
 	}
-	return nil
+	a.saved = *a.member
+	return err
 }
 
 func (a *Agent) openCertificates(context.Context) (err error) {
@@ -241,7 +247,7 @@ func (a *Agent) openControl(context.Context) error {
 	}
 	a.control = control.New(control.Config{
 		Dial: a.dialServer, Servers: a.member.Servers, SaveServers: a.saveServers,
-		Hello: a.hello(), Slice: held, Logger: a.log,
+		Hello: a.hello(), Generation: a.certs.Generation, Slice: held, Logger: a.log,
 	})
 	a.cache = slice.NewCache(slicePath(a.cfg.DataDir), a.log)
 	a.onStop(a.cache.Close)
@@ -275,14 +281,25 @@ func (a *Agent) dialServer(address string) (*grpc.ClientConn, error) {
 		TrustDomain: a.member.TrustDomain,
 		Roots:       a.certs.Roots,
 		Certificate: func() *tls.Certificate { return a.certs.Certificate(host) },
+		Links:       a.links,
 	})
 }
 
 // saveServers keeps where the servers are for the next start.
 func (a *Agent) saveServers(servers []string) {
-	m := *a.member
-	m.Servers = servers
-	if err := m.save(a.cfg.DataDir); err != nil {
-		a.log.Warn("the servers' addresses were not kept on disk", "error", err)
+	a.saveMember("the servers' addresses", func(m *Membership) { m.Servers = servers })
+}
+
+// saveRoots keeps the trust anchors, should the slice be lost.
+func (a *Agent) saveRoots(roots [][]byte) {
+	a.saveMember("the mesh's trust anchors", func(m *Membership) { m.Roots = roots })
+}
+
+func (a *Agent) saveMember(what string, change func(*Membership)) {
+	a.saving.Lock()
+	defer a.saving.Unlock()
+	change(&a.saved)
+	if err := a.saved.save(a.cfg.DataDir); err != nil {
+		a.log.Warn(what+" were not kept on disk", "error", err)
 	}
 }

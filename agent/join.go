@@ -52,7 +52,7 @@ func Join(ctx context.Context, cfg Config, token string) (*Membership, error) {
 	if err != nil {
 		return nil, err
 	}
-	return m, m.settle(cfg.DataDir, key, reply.GetChain())
+	return m, m.settle(cfg.DataDir, key, reply)
 }
 
 func checkToken(token string) (*jointoken.Token, error) {
@@ -172,11 +172,11 @@ func newMembership(request *apiv1.JoinRequest, reply *apiv1.JoinReply, t *jointo
 
 // settle writes down what the host became. The membership comes last: only with
 // it does the host count as joined.
-func (m *Membership) settle(dir string, key *ecdsa.PrivateKey, chain [][]byte) error {
+func (m *Membership) settle(dir string, key *ecdsa.PrivateKey, reply *apiv1.JoinReply) error {
 	if err := os.RemoveAll(slicePath(dir)); err != nil {
 		return fmt.Errorf("removing what the host knew of another mesh: %w", err)
 	}
-	if err := cert.Save(certDir(dir), m.identity(), key, chain); err != nil {
+	if err := cert.Save(certDir(dir), m.identity(), key, reply.GetChain(), reply.GetAuthorityGeneration()); err != nil {
 		return fmt.Errorf("keeping the host's certificate: %w", err)
 	}
 	if err := m.save(dir); err != nil {

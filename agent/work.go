@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"slices"
@@ -126,14 +127,29 @@ func (a *Agent) apply(known *slice.Slice, host *local.State) (problems []string,
 
 // trust takes over new trust anchors.
 func (a *Agent) trust(known *slice.Slice) error {
-	if len(known.Roots) == 0 || slices.EqualFunc(known.Roots, a.work.roots, slices.Equal[[]byte]) {
+	if len(known.Roots) == 0 {
 		return nil
 	}
-	if err := a.certs.SetRoots(known.Roots); err != nil {
-		return fmt.Errorf("the mesh's new trust anchors are not taken over: %w", err)
+	if !slices.EqualFunc(known.Roots, a.work.roots, bytes.Equal) {
+		if err := a.certs.SetRoots(known.Roots); err != nil {
+			return fmt.Errorf("the mesh's new trust anchors are not taken over: %w", err)
+		}
+		a.work.roots = known.Roots
+		a.recheck()
+		if !slices.EqualFunc(known.Roots, a.member.Roots, bytes.Equal) {
+			a.saveRoots(known.Roots)
+		}
 	}
-	a.work.roots = known.Roots
+	a.certs.SetGeneration(known.Generation)
 	return nil
+}
+
+// recheck closes what is open to peers whose certificates are trusted no more.
+func (a *Agent) recheck() {
+	cut := a.links.Recheck(a.certs.Roots()) + a.proxy.Recheck()
+	if cut > 0 {
+		a.log.Warn("closed connections of peers whose certificates are trusted no more", "connections", cut)
+	}
 }
 
 // settle makes next what the agent works by, and tells everybody concerned.

@@ -40,7 +40,7 @@ func newGate() *netx.Gate {
 
 // takeCall serves an application of this host that has connected to a service.
 func (p *Proxy) takeCall(c net.Conn, address netip.AddrPort) {
-	p.conns.serve(c, address, func() server {
+	p.conns.serve(c, address, func(*member) server {
 		caller := p.identify(c)
 		if caller == "" {
 			p.observer.ConnectionRefused(observe.Outbound, "unknown", c.RemoteAddr().String(), errUnknownCaller)
@@ -86,9 +86,14 @@ func (p *Proxy) takeLink(c net.Conn) {
 		pass.Heard()
 		return p.dispatcher.Host(serverName)
 	}))
-	p.conns.serve(link, netip.AddrPort{}, func() server {
+	p.conns.serve(link, netip.AddrPort{}, func(m *member) server {
 		pass = p.gate.Enter(c)
-		if err := authenticate(link, pass); err != nil {
+		trusted := p.Identities.Roots()
+		err := authenticate(link, pass)
+		if err == nil {
+			err = p.prove(m, link, trusted)
+		}
+		if err != nil {
 			p.observer.ConnectionRefused(observe.Inbound, whyRefused(err), c.RemoteAddr().String(), err)
 			return nil
 		}

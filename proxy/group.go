@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"net"
 	"net/netip"
@@ -40,15 +41,16 @@ type group struct {
 // A member is one connection of a group.
 type member struct {
 	conn    net.Conn
-	address netip.AddrPort // that it came to; zero for links
-	server  server         // nil until it is known who serves it
+	address netip.AddrPort      // that it came to; zero for links
+	server  server              // nil until it is known who serves it
+	chain   []*x509.Certificate // that the other agent showed on a link
 }
 
 func (m *member) link() bool { return !m.address.IsValid() }
 
 // serve runs a connection in a goroutine of its own. prepare finds out who
 // serves it; without anybody, the connection is closed.
-func (g *group) serve(conn net.Conn, address netip.AddrPort, prepare func() server) {
+func (g *group) serve(conn net.Conn, address netip.AddrPort, prepare func(*member) server) {
 	m := &member{conn: conn, address: address}
 	if !g.add(m) {
 		conn.Close()
@@ -56,7 +58,7 @@ func (g *group) serve(conn net.Conn, address netip.AddrPort, prepare func() serv
 	}
 	go func() {
 		defer g.remove(m)
-		if s := prepare(); s != nil && g.assign(m, s) {
+		if s := prepare(m); s != nil && g.assign(m, s) {
 			s.Serve()
 		}
 		conn.Close()

@@ -55,8 +55,10 @@ func (s *Server) serveCalls(ctx context.Context, calls net.Listener) error {
 	})
 	services := rpc.New(rpc.Config{
 		Replica: s.replica, Authority: s.keeper.Authority, Secrets: s.secrets, Peers: s.peers,
+		Standing: s.keeper.Standing, Vault: s.member.vault(),
 		Streams: s.hub, Version: version.Version(), Self: s.member.Name, Logger: s.log, Metrics: s.registry,
 	})
+	s.census = services.Census
 	members, strangers := grpcx.Split(calls)
 	s.serve(services.Strangers(), strangers)
 	s.serve(services.TLS(), members)

@@ -16,6 +16,7 @@ import (
 	"github.com/meshd/meshd/internal/grpcx"
 	"github.com/meshd/meshd/internal/telemetry"
 	"github.com/meshd/meshd/internal/version"
+	"github.com/meshd/meshd/server/ca"
 	"github.com/meshd/meshd/server/leader"
 	"github.com/meshd/meshd/server/push"
 	"github.com/meshd/meshd/server/rpc"
@@ -44,6 +45,7 @@ type Server struct {
 	gossip  *gossip.Gossip
 	replica *rpc.Replica
 	hub     *push.Hub
+	census  func(context.Context) ca.Census
 
 	ready      chan struct{}
 	background sync.WaitGroup
@@ -169,6 +171,7 @@ func (s *Server) startBackground() {
 	loops := leader.New(leader.Config{
 		Self: s.member.ID, Store: s.store, Replica: s.replica, Init: s.member.init,
 		Members: s.gossip.Members, Changes: s.gossip.Changes(), Logger: s.log,
+		Name: s.member.Name, Census: s.census, Vault: s.member.vault(),
 	})
 	s.background.Go(func() { loops.Run(ctx) })
 	s.background.Go(func() { s.keeper.run(ctx, s.replica.Local) })

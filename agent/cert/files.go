@@ -38,8 +38,27 @@ func (m *Manager) discard(identity mesh.Identity) {
 	}
 }
 
-// Save keeps a host's own key and chain (DER, leaf first) where Open finds them.
-func Save(dir string, host mesh.Identity, key *ecdsa.PrivateKey, chain [][]byte) error {
+// checkModes refuses keys that other users could have read.
+func checkModes(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("looking for certificates: %w", err)
+	}
+	for _, e := range entries {
+		info, err := e.Info()
+		if err != nil || !info.Mode().IsRegular() {
+			continue // gone again, or nothing of ours
+		}
+		if err := pki.CheckMode(filepath.Join(dir, e.Name()), info.Mode()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Save keeps a host's own key and chain (DER, leaf first), signed by the
+// authority of a generation, where Open finds them.
+func Save(dir string, host mesh.Identity, key *ecdsa.PrivateKey, chain [][]byte, generation uint64) error {
 	cert, err := assemble(host, key, chain)
 	if err != nil {
 		return err
@@ -47,36 +66,45 @@ func Save(dir string, host mesh.Identity, key *ecdsa.PrivateKey, chain [][]byte)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("making the folder for certificates: %w", err)
 	}
-	return save(path(dir, host), cert)
+	return save(path(dir, host), cert, generation)
 }
 
-func save(path string, cert *tls.Certificate) error {
+// generationLine stands before the key. PEM leaves out what is between blocks.
+const generationLine = "authority generation %d\n"
+
+func save(path string, cert *tls.Certificate, generation uint64) error {
 	key, err := pki.MarshalKey(cert.PrivateKey.(*ecdsa.PrivateKey))
 	if err != nil {
 		return err
 	}
-	text := pem.EncodeToMemory(&pem.Block{Type: keyBlock, Bytes: key})
+	defer clear(key)
+	text := fmt.Appendf(nil, generationLine, generation)
+	text = append(text, pem.EncodeToMemory(&pem.Block{Type: keyBlock, Bytes: key})...)
 	for _, der := range cert.Certificate {
 		text = append(text, pem.EncodeToMemory(&pem.Block{Type: certBlock, Bytes: der})...)
 	}
 	return pki.WriteSecret(path, text)
 }
 
-// load reads a key and its chain; it refuses a file that others could read.
-func load(path string, identity mesh.Identity) (*tls.Certificate, error) {
+// load reads a key and its chain; it refuses a file that others could read. A
+// file without a generation is of the mesh's first authority.
+func load(path string, identity mesh.Identity) (cert *tls.Certificate, generation uint64, err error) {
 	text, err := pki.ReadSecret(path)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
+	defer clear(text)
 	key, chain, err := decode(text)
 	if err != nil {
-		return nil, fmt.Errorf("reading %s: %w", path, err)
+		return nil, 0, fmt.Errorf("reading %s: %w", path, err)
 	}
-	cert, err := assemble(identity, key, chain)
-	if err != nil {
-		return nil, fmt.Errorf("reading %s: %w", path, err)
+	if cert, err = assemble(identity, key, chain); err != nil {
+		return nil, 0, fmt.Errorf("reading %s: %w", path, err)
 	}
-	return cert, nil
+	if _, err := fmt.Sscanf(string(text[:min(len(text), 64)]), generationLine, &generation); err != nil {
+		generation = 0
+	}
+	return cert, generation, nil
 }
 
 func decode(text []byte) (key *ecdsa.PrivateKey, chain [][]byte, err error) {

@@ -6,7 +6,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -18,7 +17,6 @@ import (
 
 	apiv1 "github.com/meshd/meshd/api/v1"
 	"github.com/meshd/meshd/internal/mesh"
-	"github.com/meshd/meshd/internal/pki"
 )
 
 // A Signer has certificates made. It may block until a server can be reached.
@@ -42,35 +40,41 @@ type Manager struct {
 	log   *slog.Logger
 	certs atomic.Pointer[map[string]*tls.Certificate] // by SPIFFE ID
 	news  chan struct{}                               // has a value after certs changed
-	roots atomic.Pointer[x509.CertPool]
+	roots atomic.Pointer[anchors]
 
-	mu     sync.Mutex
-	wanted map[string]*slot // by SPIFFE ID
-	wake   chan struct{}
-	cancel context.CancelFunc
-	done   chan struct{}
+	mu         sync.Mutex
+	wanted     map[string]*slot // by SPIFFE ID
+	generation uint64           // of the authority: what is older is to be renewed
+	wake       chan struct{}
+	cancel     context.CancelFunc
+	done       chan struct{}
 }
 
 // A slot is the place of one certificate that the host wants.
 type slot struct {
 	identity mesh.Identity
 	cert     *tls.Certificate // nil as long as there is none
-	due      time.Time        // when to ask for a new one
-	failures int              // in a row
-	problem  string           // why the last attempt failed
+	// generation of the authority that signed cert.
+	generation uint64
+	due        time.Time // when to ask for a new one
+	failures   int       // in a row
+	problem    string    // why the last attempt failed
 }
 
 // Open reads what certificates the host has. Those of services are given from
 // when SetServices names them.
 func Open(cfg Config) (*Manager, error) {
 	m := &Manager{cfg: cfg, log: cfg.Logger, wanted: map[string]*slot{}, wake: make(chan struct{}, 1), news: make(chan struct{}, 1), done: make(chan struct{})}
+	if err := checkModes(cfg.Dir); err != nil {
+		return nil, err
+	}
 	host := mesh.HostIdentity(cfg.TrustDomain, cfg.Host)
-	cert, err := load(m.path(host), host)
+	cert, generation, err := load(m.path(host), host)
 	if err != nil {
 		return nil, fmt.Errorf("reading this host's own certificate: %w", err)
 	}
-	m.roots.Store(x509.NewCertPool())
-	m.wanted[host.String()] = m.newSlot(host, cert)
+	m.roots.Store(&anchors{all: x509.NewCertPool(), current: x509.NewCertPool()})
+	m.wanted[host.String()] = m.newSlot(host, cert, generation)
 	m.publish()
 	return m, nil
 }
@@ -90,23 +94,6 @@ func (m *Manager) Stop() {
 
 // Certificate gives the certificate of a SPIFFE ID, or nil if the host has none.
 func (m *Manager) Certificate(id string) *tls.Certificate { return (*m.certs.Load())[id] }
-
-// Roots are the trust anchors of the mesh.
-func (m *Manager) Roots() *x509.CertPool { return m.roots.Load() }
-
-// SetRoots replaces the trust anchors by the certificates given in DER. It
-// changes nothing when one of them cannot be read, or there are none.
-func (m *Manager) SetRoots(der [][]byte) error {
-	if len(der) == 0 {
-		return errors.New("the mesh's root certificates are missing")
-	}
-	pool, err := pki.Pool(der...)
-	if err != nil {
-		return err
-	}
-	m.roots.Store(pool)
-	return nil
-}
 
 // SetServices says which services' certificates this host needs. Those of
 // others are deleted, with their keys.
@@ -154,17 +141,18 @@ func (m *Manager) services(names []string) []mesh.Identity {
 
 // reopen takes over a certificate that is on disk from before.
 func (m *Manager) reopen(identity mesh.Identity) *slot {
-	cert, err := load(m.path(identity), identity)
+	cert, generation, err := load(m.path(identity), identity)
 	if err != nil {
 		m.log.Debug("no certificate to take over", "identity", identity.String(), "error", err)
 	}
-	return m.newSlot(identity, cert)
+	return m.newSlot(identity, cert, generation)
 }
 
-func (m *Manager) newSlot(identity mesh.Identity, cert *tls.Certificate) *slot {
-	s := &slot{identity: identity, cert: cert, due: time.Now()}
+func (m *Manager) newSlot(identity mesh.Identity, cert *tls.Certificate, generation uint64) *slot {
+	s := &slot{identity: identity, cert: cert, generation: generation, due: time.Now()}
 	if cert != nil {
 		s.due = renewal(cert.Leaf)
+		m.hasten(s)
 	}
 	return s
 }

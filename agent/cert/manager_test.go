@@ -125,7 +125,7 @@ func join(t *testing.T, ca *fakeCA) (dir string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := Save(dir, mesh.HostIdentity("mesh", "h1"), key, ca.answer(&apiv1.CertificateRequest{Csr: csr}).GetChain()); err != nil {
+	if err := Save(dir, mesh.HostIdentity("mesh", "h1"), key, ca.answer(&apiv1.CertificateRequest{Csr: csr}).GetChain(), 0); err != nil {
 		t.Fatal(err)
 	}
 	ca.requests()

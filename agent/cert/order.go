@@ -44,15 +44,11 @@ func (m *Manager) fill(o order, chain [][]byte) (*tls.Certificate, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the servers sent what was not asked for: %w", err)
 	}
-	shown := tls.ConnectionState{PeerCertificates: []*x509.Certificate{cert.Leaf}}
-	for _, der := range cert.Certificate[1:] {
-		c, err := x509.ParseCertificate(der)
-		if err != nil {
-			return nil, fmt.Errorf("reading a certificate: %w", err)
-		}
-		shown.PeerCertificates = append(shown.PeerCertificates, c)
+	shown, err := parseChain(cert.Certificate)
+	if err != nil {
+		return nil, err
 	}
-	_, err = pki.VerifyPeer(shown, m.Roots(), m.cfg.TrustDomain)
+	_, err = pki.VerifyPeer(tls.ConnectionState{PeerCertificates: shown}, m.Roots(), m.cfg.TrustDomain)
 	var invalid x509.CertificateInvalidError
 	if errors.As(err, &invalid) && invalid.Reason == x509.Expired {
 		return nil, fmt.Errorf("the certificate is not valid at this host's time, %s; set the clock: %w", time.Now().UTC().Format(time.RFC3339), err)

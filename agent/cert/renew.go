@@ -78,7 +78,7 @@ func (m *Manager) renew(ctx context.Context) {
 			m.failed(o, err)
 			continue
 		}
-		m.receive(o, reply.GetCertificates()[i])
+		m.receive(o, reply.GetCertificates()[i], reply.GetAuthorityGeneration())
 	}
 }
 
@@ -103,7 +103,7 @@ func (m *Manager) orders() []order {
 }
 
 // receive takes one certificate, if it is what was asked for.
-func (m *Manager) receive(o order, c *apiv1.Certificate) {
+func (m *Manager) receive(o order, c *apiv1.Certificate, generation uint64) {
 	if c.GetError() != "" {
 		m.failed(o, fmt.Errorf("the servers refused it: %s", c.GetError()))
 		return
@@ -119,13 +119,14 @@ func (m *Manager) receive(o order, c *apiv1.Certificate) {
 	if s == nil {
 		return // no longer wanted
 	}
-	if err := save(m.path(o.identity), cert); err != nil {
+	if err := save(m.path(o.identity), cert, generation); err != nil {
 		m.log.Error("a certificate was not kept on disk; after a restart without servers an older one would be used", "identity", o.identity.String(), "error", err)
 	}
-	s.cert, s.due, s.failures, s.problem = cert, renewal(cert.Leaf), 0, ""
+	s.cert, s.generation, s.due, s.failures, s.problem = cert, generation, renewal(cert.Leaf), 0, ""
 	if soonest := time.Now().Add(maxDelay); s.due.Before(soonest) {
 		s.due = soonest // what a dying authority signs is due at once, again and again
 	}
+	m.hasten(s) // of a server that lags behind
 	m.publish()
 	m.log.Info("certificate obtained", "identity", o.identity.String(), "expires", cert.Leaf.NotAfter, "renewal", s.due)
 }

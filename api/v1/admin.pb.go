@@ -1343,16 +1343,18 @@ func (x *ShowAuthorityReply) GetRotation() *RotationStatus {
 }
 
 type CertificateInfo struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Use           string                 `protobuf:"bytes,1,opt,name=use,proto3" json:"use,omitempty"` // root, issuing, intermediate, next root, old root
-	Subject       string                 `protobuf:"bytes,2,opt,name=subject,proto3" json:"subject,omitempty"`
-	Serial        string                 `protobuf:"bytes,3,opt,name=serial,proto3" json:"serial,omitempty"`
-	NotBeforeUnix int64                  `protobuf:"varint,4,opt,name=not_before_unix,json=notBeforeUnix,proto3" json:"not_before_unix,omitempty"`
-	NotAfterUnix  int64                  `protobuf:"varint,5,opt,name=not_after_unix,json=notAfterUnix,proto3" json:"not_after_unix,omitempty"`
-	Fingerprint   string                 `protobuf:"bytes,6,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`         // SHA-256 of the certificate, hex
-	Pin           string                 `protobuf:"bytes,7,opt,name=pin,proto3" json:"pin,omitempty"`                         // SHA-256 of the public key, hex: what join tokens carry
-	KeyHeld       bool                   `protobuf:"varint,8,opt,name=key_held,json=keyHeld,proto3" json:"key_held,omitempty"` // its private key is in the mesh, sealed
-	Certificate   []byte                 `protobuf:"bytes,9,opt,name=certificate,proto3" json:"certificate,omitempty"`         // DER
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// root, issuing, intermediate, cross-signed root (the root, signed by the old
+	// one), next root, old root
+	Use           string `protobuf:"bytes,1,opt,name=use,proto3" json:"use,omitempty"`
+	Subject       string `protobuf:"bytes,2,opt,name=subject,proto3" json:"subject,omitempty"`
+	Serial        string `protobuf:"bytes,3,opt,name=serial,proto3" json:"serial,omitempty"`
+	NotBeforeUnix int64  `protobuf:"varint,4,opt,name=not_before_unix,json=notBeforeUnix,proto3" json:"not_before_unix,omitempty"`
+	NotAfterUnix  int64  `protobuf:"varint,5,opt,name=not_after_unix,json=notAfterUnix,proto3" json:"not_after_unix,omitempty"`
+	Fingerprint   string `protobuf:"bytes,6,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`         // SHA-256 of the certificate, hex
+	Pin           string `protobuf:"bytes,7,opt,name=pin,proto3" json:"pin,omitempty"`                         // SHA-256 of the public key, hex: what join tokens carry
+	KeyHeld       bool   `protobuf:"varint,8,opt,name=key_held,json=keyHeld,proto3" json:"key_held,omitempty"` // its private key is in the mesh, sealed
+	Certificate   []byte `protobuf:"bytes,9,opt,name=certificate,proto3" json:"certificate,omitempty"`         // DER
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1610,8 +1612,10 @@ func (x *RotateAuthorityRequest) GetForce() bool {
 }
 
 type RotateAuthorityReply struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Rotation      *RotationStatus        `protobuf:"bytes,1,opt,name=rotation,proto3" json:"rotation,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Rotation *RotationStatus        `protobuf:"bytes,1,opt,name=rotation,proto3" json:"rotation,omitempty"` // absent when what was changed is in force
+	// Whom a phase that was ended by force did not wait for.
+	LeftBehind    []string `protobuf:"bytes,2,rep,name=left_behind,json=leftBehind,proto3" json:"left_behind,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1649,6 +1653,13 @@ func (*RotateAuthorityReply) Descriptor() ([]byte, []int) {
 func (x *RotateAuthorityReply) GetRotation() *RotationStatus {
 	if x != nil {
 		return x.Rotation
+	}
+	return nil
+}
+
+func (x *RotateAuthorityReply) GetLeftBehind() []string {
+	if x != nil {
+		return x.LeftBehind
 	}
 	return nil
 }
@@ -4536,9 +4547,11 @@ const file_api_v1_admin_proto_rawDesc = "" +
 	"\fissuing_only\x18\x01 \x01(\bR\vissuingOnly\x12)\n" +
 	"\x10certificates_pem\x18\x02 \x01(\fR\x0fcertificatesPem\x12\x17\n" +
 	"\akey_pem\x18\x03 \x01(\fR\x06keyPem\x12\x14\n" +
-	"\x05force\x18\x04 \x01(\bR\x05force\"L\n" +
+	"\x05force\x18\x04 \x01(\bR\x05force\"m\n" +
 	"\x14RotateAuthorityReply\x124\n" +
-	"\brotation\x18\x01 \x01(\v2\x18.meshd.v1.RotationStatusR\brotation\"+\n" +
+	"\brotation\x18\x01 \x01(\v2\x18.meshd.v1.RotationStatusR\brotation\x12\x1f\n" +
+	"\vleft_behind\x18\x02 \x03(\tR\n" +
+	"leftBehind\"+\n" +
 	"\x13SaveSnapshotRequest\x12\x14\n" +
 	"\x05stale\x18\x01 \x01(\bR\x05stale\"#\n" +
 	"\rSnapshotChunk\x12\x12\n" +

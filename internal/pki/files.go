@@ -91,6 +91,15 @@ func WriteSecret(path string, secret []byte) error {
 	return atomicfile.Write(path, secret, 0o600)
 }
 
+// CheckMode says why a file with that mode must not hold a secret, and the way
+// out.
+func CheckMode(path string, mode os.FileMode) error {
+	if mode.Perm()&0o077 == 0 {
+		return nil
+	}
+	return fmt.Errorf("%s holds a secret but is open to other users (mode %04o); close it with: chmod 600 %s", path, mode.Perm(), path)
+}
+
 // ReadSecret reads a secret. It refuses a file that others can read: the secret
 // may have been read already.
 func ReadSecret(path string) ([]byte, error) {
@@ -106,8 +115,8 @@ func ReadSecret(path string) ([]byte, error) {
 	if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("reading a secret: %s is no regular file", path)
 	}
-	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		return nil, fmt.Errorf("%s holds a secret but is open to other users (mode %04o); close it with: chmod 600 %s", path, mode, path)
+	if err := CheckMode(path, info.Mode()); err != nil {
+		return nil, err
 	}
 	secret, err := io.ReadAll(io.LimitReader(f, maxFile))
 	if err != nil {

@@ -15,4 +15,7 @@ type Source interface {
 	Certificate(id string) *tls.Certificate
 	// Roots are the trust anchors of the mesh.
 	Roots() *x509.CertPool
+	// CurrentRoots are those of them that stay: the same as Roots but while the
+	// mesh changes its root. Links under others are replaced soon.
+	CurrentRoots() *x509.CertPool
 }

@@ -3,6 +3,7 @@ package pool
 import (
 	"bytes"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io"
 	"math/rand/v2"
@@ -24,7 +25,9 @@ type Conn struct {
 	peer        *Peer
 	raw         net.Conn // under TLS, if there is
 	identity    string
-	certificate *tls.Certificate // that was shown, if any
+	certificate *tls.Certificate    // that was shown, if any
+	chain       []*x509.Certificate // that the peer has shown
+	opened      time.Time
 	expires     time.Time
 	idleSince   time.Time
 
@@ -39,6 +42,7 @@ type Conn struct {
 // none comes near the end of its certificate.
 func (c *Conn) setAge() {
 	now := time.Now()
+	c.opened = now
 	c.expires = now.Add(maxAge - rand.N(maxAge/10))
 	if c.certificate != nil && c.certificate.Leaf != nil {
 		if half := now.Add(c.certificate.Leaf.NotAfter.Sub(now) / 2); half.Before(c.expires) {
@@ -69,13 +73,17 @@ func (c *Conn) Abort() {
 }
 
 // fresh reports whether the connection may carry more calls: it is not too old,
-// and bears the certificate that new connections would.
+// bears the certificate that new connections would, and its peer's certificate
+// does not hang on a root that is about to go.
 func (c *Conn) fresh() bool {
 	if !time.Now().Before(c.expires) {
 		return false
 	}
 	if c.certificate == nil {
 		return true
+	}
+	if time.Since(c.opened) > passingAge && !c.peer.pool.stays(c) {
+		return false
 	}
 	now := c.peer.pool.source.Certificate(c.identity)
 	return now == c.certificate || now != nil && bytes.Equal(now.Certificate[0], c.certificate.Certificate[0])

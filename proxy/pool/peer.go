@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/meshd/meshd/internal/pki"
 	"github.com/meshd/meshd/proxy/mtls"
 )
 
@@ -100,13 +101,22 @@ func (p *Peer) dialTLS(ctx context.Context, identity string) (*Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connecting to the agent: %w", err)
 	}
+	trusted := p.pool.source.Roots()
 	to := mtls.Destination{ServerName: p.target.ServerName, Identity: p.target.Identity, Protocol: p.target.Protocol}
 	secure := tls.Client(raw, mtls.Client(p.pool.source, certificate, to))
 	if err := secure.HandshakeContext(ctx); err != nil {
 		raw.Close()
 		return nil, fmt.Errorf("securing the link to %s: %w", p.target.Address, err)
 	}
-	return p.open(&Conn{Conn: secure, raw: raw, identity: identity, certificate: certificate})
+	chain := secure.ConnectionState().PeerCertificates
+	c, err := p.open(&Conn{Conn: secure, raw: raw, identity: identity, certificate: certificate, chain: chain})
+	if err == nil && p.pool.source.Roots() != trusted {
+		if err = pki.Rechecker(p.pool.source.Roots())(chain); err != nil {
+			c.Abort()
+			return nil, fmt.Errorf("securing the link to %s: %w", p.target.Address, err)
+		}
+	}
+	return c, err
 }
 
 // open begins the life of a connection.

@@ -55,6 +55,8 @@ type Pool struct {
 	mu    sync.Mutex
 	peers map[Target]*Peer
 	open  map[*Conn]struct{}
+
+	trust judge
 }
 
 // New makes a pool. Close must be called.

@@ -82,3 +82,6 @@ func ReissueTime(a *Authority) time.Time {
 	c := a.issuer.Issuing
 	return c.NotBefore.Add(c.NotAfter.Sub(c.NotBefore) * 2 / 3)
 }
+
+// Expiry is when the issuing certificate ends.
+func Expiry(a *Authority) time.Time { return a.issuer.Issuing.NotAfter }

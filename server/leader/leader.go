@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/meshd/meshd/internal/gossip"
+	"github.com/meshd/meshd/server/ca"
 	"github.com/meshd/meshd/store"
 	"github.com/meshd/meshd/store/command"
 	"github.com/meshd/meshd/store/state"
@@ -62,6 +63,12 @@ type Config struct {
 	// Members are the servers by gossip; Changes has a value when they changed.
 	Members func() []gossip.Member
 	Changes <-chan struct{}
+	// Name of this server.
+	Name string
+	// Census asks servers and hosts how far they have taken over the certificate
+	// authority, which Vault makes.
+	Census func(context.Context) ca.Census
+	Vault  ca.Vault
 	// Init makes the mesh when there is none; nil unless this server is to.
 	Init   *command.InitCluster
 	Logger *slog.Logger
@@ -105,6 +112,10 @@ func (l *Loops) lead(ctx context.Context, term uint64) {
 		loops.Go(func() { every(ctx, memberInterval, l.cfg.Changes, l.reconcile) })
 		loops.Go(func() { every(ctx, orphanInterval, nil, func(ctx context.Context) { l.endOrphans(ctx, orphans) }) })
 		loops.Go(func() { every(ctx, tokenInterval, nil, l.reapTokens) })
+		authority := &rotation{}
+		loops.Go(func() {
+			every(ctx, authorityInterval, nil, func(ctx context.Context) { l.keepAuthority(ctx, authority) })
+		})
 	})
 	l.waitDeposed(ctx, term)
 	cancel()

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	apiv1 "github.com/meshd/meshd/api/v1"
+	"github.com/meshd/meshd/server/ca"
 	"github.com/meshd/meshd/store/command"
 )
 
@@ -16,8 +17,9 @@ import (
 // that this server is not the leader and did nothing.
 type peerService struct {
 	apiv1.UnimplementedPeerServer
-	replica *Replica
-	streams Streams
+	replica  *Replica
+	streams  Streams
+	standing func() ca.Standing
 }
 
 func (s *peerService) Propose(ctx context.Context, r *apiv1.ProposeRequest) (*apiv1.ProposeReply, error) {
@@ -46,7 +48,11 @@ func (s *peerService) ReadIndex(ctx context.Context, _ *apiv1.ReadIndexRequest) 
 
 // Progress is answered by any server, of itself.
 func (s *peerService) Progress(context.Context, *apiv1.ProgressRequest) (*apiv1.ProgressReply, error) {
-	return &apiv1.ProgressReply{Id: s.replica.self, Applied: s.replica.store.Applied()}, nil
+	authority := s.standing()
+	return &apiv1.ProgressReply{
+		Id: s.replica.self, Applied: s.replica.store.Applied(),
+		AuthorityGeneration: authority.Generation, AuthorityIndex: authority.Index,
+	}, nil
 }
 
 func asPeer(err error) error {

@@ -30,6 +30,10 @@ type Config struct {
 	Replica *Replica
 	// Authority is the mesh's certificate authority as it is now.
 	Authority func() (*ca.Authority, error)
+	// Standing is how far this server has taken over the authority.
+	Standing func() ca.Standing
+	// Vault makes authorities.
+	Vault ca.Vault
 	// Secrets are what a server that joins is given.
 	Secrets func() *apiv1.ServerSecrets
 	// Peers is what is known of the servers beyond the replicated state.
@@ -89,7 +93,7 @@ func (s *Services) TLS() *grpc.Server {
 	apiv1.RegisterEnrollServer(g, &enroll{Services: s})
 	apiv1.RegisterControlServer(g, &control{Services: s})
 	apiv1.RegisterAdminServer(g, &admin{Services: s})
-	apiv1.RegisterPeerServer(g, &peerService{replica: s.replica, streams: s.cfg.Streams})
+	apiv1.RegisterPeerServer(g, &peerService{replica: s.replica, streams: s.cfg.Streams, standing: s.cfg.Standing})
 	return g
 }
 

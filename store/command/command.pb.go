@@ -862,9 +862,11 @@ func (x *PutAuthority) GetAuthority() *v1.Authority {
 
 // Applies another entry and records who wanted it; both or neither.
 type Audited struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Record        *v1.AuditRecord        `protobuf:"bytes,1,opt,name=record,proto3" json:"record,omitempty"` // without index and refusal
-	Entry         []byte                 `protobuf:"bytes,2,opt,name=entry,proto3" json:"entry,omitempty"`   // an encoded entry, not an Audited itself
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Record *v1.AuditRecord        `protobuf:"bytes,1,opt,name=record,proto3" json:"record,omitempty"` // without index and refusal
+	// An encoded entry, not an Audited itself. Empty when what the record tells of
+	// was refused before it could come to this; the record says why.
+	Entry         []byte `protobuf:"bytes,2,opt,name=entry,proto3" json:"entry,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

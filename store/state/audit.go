@@ -15,6 +15,10 @@ func (w *writer) audited(c *command.Audited) error {
 	if err := checkRecord(c.Record); err != nil {
 		return err
 	}
+	if len(c.Entry) == 0 && c.Record.Refusal != "" {
+		w.record(c.Record, c.Record.Refusal)
+		return nil
+	}
 	inner, err := command.Decode(c.Entry)
 	var unknown *command.UnknownError
 	if errors.As(err, &unknown) {

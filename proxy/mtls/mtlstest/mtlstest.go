@@ -19,9 +19,9 @@ import (
 type Authority struct {
 	root *x509.Certificate
 	key  crypto.Signer
-	pool *x509.CertPool
 
 	mu     sync.Mutex
+	roots  roots
 	issued map[string]*tls.Certificate
 }
 
@@ -35,7 +35,7 @@ func New() *Authority {
 	root := sign(template, template, key.Public(), key)
 	pool := x509.NewCertPool()
 	pool.AddCert(root)
-	return &Authority{root: root, key: key, pool: pool, issued: map[string]*tls.Certificate{}}
+	return &Authority{root: root, key: key, roots: roots{pool, pool}, issued: map[string]*tls.Certificate{}}
 }
 
 // Issue gives this authority a new certificate for each SPIFFE ID, in place of
@@ -76,8 +76,35 @@ func (a *Authority) Set(id string, c *tls.Certificate) {
 	a.issued[id] = c
 }
 
-// Roots trust this authority and no other.
-func (a *Authority) Roots() *x509.CertPool { return a.pool }
+// Roots trust this authority, unless SetRoots says otherwise.
+func (a *Authority) Roots() *x509.CertPool { return a.trusted().all }
+
+// CurrentRoots are what stays of Roots.
+func (a *Authority) CurrentRoots() *x509.CertPool { return a.trusted().current }
+
+// SetRoots has those who use this source trust other authorities, of which the
+// first stays.
+func (a *Authority) SetRoots(authorities ...*Authority) {
+	next := roots{all: x509.NewCertPool(), current: x509.NewCertPool()}
+	next.current.AddCert(authorities[0].root)
+	for _, other := range authorities {
+		next.all.AddCert(other.root)
+	}
+	if len(authorities) == 1 {
+		next.current = next.all
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.roots = next
+}
+
+type roots struct{ all, current *x509.CertPool }
+
+func (a *Authority) trusted() roots {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.roots
+}
 
 // URI parses a SPIFFE ID.
 func URI(id string) *url.URL {
