@@ -71,6 +71,7 @@ type Services struct {
 	log     *slog.Logger
 	metrics *metrics
 	joins   *joinLimiter
+	orders  *orderLimiter
 	// failures are attempts to authenticate, by their sources; changes are those
 	// that bearers of access tokens make.
 	failures, changes *limiter
@@ -81,7 +82,7 @@ type Services struct {
 // New makes the services.
 func New(cfg Config) *Services {
 	return &Services{
-		cfg: cfg, replica: cfg.Replica, log: cfg.Logger, metrics: newMetrics(cfg.Metrics), joins: newJoinLimiter(),
+		cfg: cfg, replica: cfg.Replica, log: cfg.Logger, metrics: newMetrics(cfg.Metrics), joins: newJoinLimiter(), orders: newOrderLimiter(),
 		failures: newLimiter(failureRate, failureBurst), changes: newLimiter(changeRate, changeBurst),
 		refusals: telemetry.Limit(cfg.Logger, 20, 10*time.Second),
 	}

@@ -42,6 +42,9 @@ func (w *writer) setInstances(c *command.SetInstances) error {
 	return nil
 }
 
+// MayRun says whether a host's join token has allowed it to run a service.
+func MayRun(node *apiv1.Node, service string) bool { return matches(node.AllowedServices, service) }
+
 // CheckInstance says why a host cannot have an instance, whatever others it has.
 func CheckInstance(node *apiv1.Node, i *apiv1.Instance) error {
 	if err := checkID("instance", i.GetId()); err != nil {
@@ -56,7 +59,7 @@ func CheckInstance(node *apiv1.Node, i *apiv1.Instance) error {
 	if err := checkPort(i.Port); err != nil {
 		return errorIn(err, "instance %q of host %q", i.Id, node.Name)
 	}
-	if !matches(node.AllowedServices, i.Service) {
+	if !MayRun(node, i.Service) {
 		return refuse(command.Refusal_REFUSAL_TOKEN, "host %q may not run the service %q, only %q, as its join token said: let it join again with a token that allows the service", node.Name, i.Service, node.AllowedServices)
 	}
 	return nil
