@@ -50,7 +50,7 @@ func run(ctx context.Context, bin, dir, names string) error {
 }
 
 func measure(ctx context.Context, name, bin, dir string, kills int) (gaps []time.Duration, err error) {
-	c, err := peers.Start(ctx, name, bin, dir)
+	c, err := peers.Start(ctx, name, bin, dir, 3)
 	if err != nil {
 		return nil, err
 	}
@@ -74,7 +74,7 @@ func kill(ctx context.Context, c *peers.Cluster, n int) (gap time.Duration, err 
 	if err != nil {
 		return 0, err
 	}
-	w, err := c.Dial((leader + 1 + n%(peers.Servers-1)) % peers.Servers)
+	w, err := c.Dial((leader + 1 + n%(c.Size()-1)) % c.Size())
 	if err != nil {
 		return 0, err
 	}

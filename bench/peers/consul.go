@@ -13,15 +13,19 @@ import (
 
 var errNoLeader = errors.New("there is no leader")
 
-// Consul is three servers of Consul. A write is a PUT of a key over HTTP.
-type consul struct{ bin string }
+// Consul is servers of Consul. A write is a PUT of a key over HTTP.
+type consul struct {
+	bin string
+	n   int
+}
 
-func (c *consul) start(ctx context.Context, dir string) (servers []*Process, err error) {
-	for i := range Servers {
+func (c *consul) start(ctx context.Context, dir string, n int) (servers []*Process, err error) {
+	c.n = n
+	for i := range n {
 		a := address(1, i)
-		p := newProcess(filepath.Join(dir, fmt.Sprint("s", i, ".log")), c.bin, "agent", "-server", "-bootstrap-expect=3", "-disable-host-node-id",
+		p := newProcess(filepath.Join(dir, fmt.Sprint("s", i, ".log")), c.bin, "agent", "-server", fmt.Sprint("-bootstrap-expect=", n), "-disable-host-node-id",
 			"-node", fmt.Sprint("s", i), "-bind", a, "-client", a, "-data-dir", filepath.Join(dir, fmt.Sprint("s", i)),
-			"-retry-join", address(1, 0), "-retry-join", address(1, 1), "-retry-join", address(1, 2), "-dns-port", "-1", "-serf-wan-port", "-1",
+			"-retry-join", address(1, 0), "-retry-join", address(1, n-1), "-dns-port", "-1", "-serf-wan-port", "-1",
 			// Its limit of connections of one client address is meant for agents.
 			"-hcl", "limits { http_max_conns_per_client = 4096 }")
 		if err := p.Start(); err != nil {
@@ -46,7 +50,7 @@ func (c *consul) leader(ctx context.Context, i int) (int, error) {
 	if err := json.NewDecoder(response.Body).Decode(&leader); err != nil {
 		return 0, err
 	}
-	for j := range Servers {
+	for j := range c.n {
 		if strings.HasPrefix(leader, address(1, j)+":") {
 			return j, nil
 		}

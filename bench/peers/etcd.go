@@ -11,15 +11,19 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// Etcd is three servers of etcd. A write is a Put over gRPC.
-type etcd struct{ bin string }
+// Etcd is servers of etcd. A write is a Put over gRPC.
+type etcd struct {
+	bin string
+	n   int
+}
 
-func (e *etcd) start(ctx context.Context, dir string) (servers []*Process, err error) {
+func (e *etcd) start(ctx context.Context, dir string, n int) (servers []*Process, err error) {
+	e.n = n
 	var members []string
-	for i := range Servers {
+	for i := range n {
 		members = append(members, fmt.Sprintf("s%d=http://%s:2380", i, address(2, i)))
 	}
-	for i := range Servers {
+	for i := range n {
 		peer, client := fmt.Sprintf("http://%s:2380", address(2, i)), fmt.Sprintf("http://%s:2379", address(2, i))
 		p := newProcess(filepath.Join(dir, fmt.Sprint("s", i, ".log")), e.bin, "--name", fmt.Sprint("s", i), "--data-dir", filepath.Join(dir, fmt.Sprint("s", i)),
 			"--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--listen-client-urls", client, "--advertise-client-urls", client,
@@ -39,7 +43,7 @@ func (e *etcd) leader(ctx context.Context, i int) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	for j := range Servers {
+	for j := range e.n {
 		if id, _, err := e.status(ctx, j); err == nil && id == leader {
 			return j, nil
 		}

@@ -14,7 +14,7 @@ import (
 	"github.com/meshd/meshd/server"
 )
 
-// Meshd is three servers of meshd. A write is a resource of kind service,
+// Meshd is servers of meshd. A write is a resource of kind service,
 // validated, replicated and audited.
 type meshd struct {
 	bin, dir string
@@ -33,9 +33,9 @@ func (m *meshd) config(i int) server.Config {
 
 func (m *meshd) socket(i int) string { return filepath.Join(m.dir, fmt.Sprint("s", i), "server.sock") }
 
-func (m *meshd) start(ctx context.Context, dir string) (servers []*Process, err error) {
+func (m *meshd) start(ctx context.Context, dir string, n int) (servers []*Process, err error) {
 	m.dir = dir
-	for i := range Servers {
+	for i := range n {
 		p, err := m.prepare(ctx, i)
 		if err == nil {
 			err = p.Start()
@@ -98,10 +98,9 @@ func (m *meshd) leader(ctx context.Context, i int) (int, error) {
 		return 0, err
 	}
 	for _, s := range reply.Servers {
-		for j := range Servers {
-			if s.Leader && s.Name == fmt.Sprint("s", j) {
-				return j, nil
-			}
+		var j int
+		if _, err := fmt.Sscanf(s.Name, "s%d", &j); err == nil && s.Leader {
+			return j, nil
 		}
 	}
 	return 0, errNoLeader

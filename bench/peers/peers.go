@@ -1,5 +1,5 @@
-// Package peers runs three servers of meshd, Consul or etcd on this machine, each
-// as a process of its own with its default settings, and writes to them.
+// Package peers runs servers of meshd, Consul or etcd on this machine, each as a
+// process of its own with its default settings, and writes to them.
 package peers
 
 import (
@@ -11,10 +11,7 @@ import (
 	"time"
 )
 
-// Servers is how many servers a cluster has.
-const Servers = 3
-
-// A Cluster is three servers of one product.
+// A Cluster is some servers of one product.
 type Cluster struct {
 	Name    string
 	product product
@@ -24,8 +21,8 @@ type Cluster struct {
 
 // A product is one kind of server.
 type product interface {
-	// start starts the servers from nothing with their data in dir.
-	start(ctx context.Context, dir string) ([]*Process, error)
+	// start starts n servers from nothing with their data in dir.
+	start(ctx context.Context, dir string, n int) ([]*Process, error)
 	// dial makes a client of server i.
 	dial(i int) (Writer, error)
 	// leader is the number of the server that leads, asked of server i.
@@ -40,9 +37,9 @@ type Writer interface {
 	Close() error
 }
 
-// Start starts the product of that name: meshd, consul or etcd. bin is the
-// folder of the binaries; dir gets a folder with data and logs.
-func Start(ctx context.Context, name, bin, dir string) (*Cluster, error) {
+// Start starts n servers of the product of that name: meshd, consul or etcd. bin
+// is the folder of the binaries; dir gets a folder with data and logs.
+func Start(ctx context.Context, name, bin, dir string, n int) (*Cluster, error) {
 	c := &Cluster{Name: name}
 	switch name {
 	case "meshd":
@@ -59,7 +56,7 @@ func Start(ctx context.Context, name, bin, dir string) (*Cluster, error) {
 		return nil, err
 	}
 	var err error
-	if c.servers, err = c.product.start(ctx, dir); err == nil {
+	if c.servers, err = c.product.start(ctx, dir, n); err == nil {
 		err = c.dialAll()
 	}
 	if err == nil {
@@ -85,6 +82,9 @@ func (c *Cluster) dialAll() error {
 
 // Dial makes a client of server i.
 func (c *Cluster) Dial(i int) (Writer, error) { return c.product.dial(i) }
+
+// Size is the number of servers.
+func (c *Cluster) Size() int { return len(c.servers) }
 
 // Server gives the process of server i.
 func (c *Cluster) Server(i int) *Process { return c.servers[i] }

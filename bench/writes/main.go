@@ -68,7 +68,7 @@ func (b *bench) run(ctx context.Context, list string) error {
 		}
 	}()
 	for _, name := range b.names {
-		c, err := peers.Start(ctx, name, b.bin, b.dir)
+		c, err := peers.Start(ctx, name, b.bin, b.dir, 3)
 		if err != nil {
 			return err
 		}
