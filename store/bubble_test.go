@@ -203,12 +203,12 @@ func (c *cluster) isolate(id string) { c.net.Isolate(c.hosts[id]) }
 
 func initCluster() *command.InitCluster {
 	return &command.InitCluster{
-		Cluster: &apiv1.Cluster{Id: "c1", Name: "test", TrustDomain: "test.mesh", FeatureLevel: command.MaxLevel},
+		Cluster: &apiv1.Cluster{Id: "c1", Name: "test", TrustDomain: "test.mesh"},
 		Authority: &apiv1.Authority{
 			TrustDomain: "test.mesh", RootCertificate: []byte("root"), IssuingCertificate: []byte("issuing"), SealedIssuingKey: []byte("key"),
 		},
 		Server: &apiv1.Server{
-			Id: "s1", Name: "vm1", Address: "10.0.0.1:7300", GossipAddress: "10.0.0.1:7301", KeyHash: bytes.Repeat([]byte{1}, 32), FeatureLevel: command.MaxLevel,
+			Id: "s1", Name: "vm1", Address: "10.0.0.1:7300", GossipAddress: "10.0.0.1:7301", KeyHash: bytes.Repeat([]byte{1}, 32),
 		},
 	}
 }

@@ -40,6 +40,7 @@ func TestRecover(t *testing.T) {
 	bubble(t, 3, Timing{}, func(c *cluster) {
 		leader := c.leaderSeenBy("s1")
 		c.register(leader, "s2", "s3")
+		c.level2(leader)
 		index := c.writeMany(leader, "web", 30)
 		for id := range c.stores {
 			c.sees(id, index)
@@ -98,6 +99,7 @@ func TestRecoverCutShort(t *testing.T) {
 	bubble(t, 3, oftenSnapshots, func(c *cluster) {
 		leader := c.leaderSeenBy("s1")
 		c.register(leader, "s2", "s3")
+		c.level2(leader)
 		index := c.writeMany(leader, "web", 60)
 		c.pass(time.Second)
 		c.sees("s3", index)
@@ -128,9 +130,7 @@ func TestRecoverCutShort(t *testing.T) {
 // A cluster that some server of the first version is in has no count.
 func TestRecoverOldCluster(t *testing.T) {
 	db := state.New()
-	init := initCluster()
-	init.Cluster.FeatureLevel, init.Server.FeatureLevel = 1, 1
-	db.Apply(1, init)
+	db.Apply(1, initCluster())
 	token, server := admission("s2", "10.0.0.2:7300")
 	db.Apply(2, token)
 	db.Apply(3, server)
