@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -10,7 +11,12 @@ import (
 
 	"github.com/meshd/meshd/internal/mesh"
 	"github.com/meshd/meshd/internal/netx"
+	"github.com/meshd/meshd/server/leader"
+	"github.com/meshd/meshd/store/command"
 )
+
+// Autopilot says when servers get their vote and when dead ones are removed.
+type Autopilot = leader.Autopilot
 
 // Config of one server. Addresses may change from one start to the next; what a
 // server is, its data directory says.
@@ -35,9 +41,17 @@ type Config struct {
 
 	Network netx.Network
 	Logger  *slog.Logger
+	// Autopilot's zero fields stand for the defaults.
+	Autopilot Autopilot
+	// FeatureLevel is the highest that this server knows; 0 stands for
+	// command.MaxLevel. For tests of meshes whose servers are not all of the same
+	// version.
+	FeatureLevel uint32
 	// NoSync leaves out fsync of the Raft log. For tests.
 	NoSync bool
 }
+
+func (c *Config) featureLevel() uint32 { return cmp.Or(c.FeatureLevel, command.MaxLevel) }
 
 func (c *Config) check() error {
 	if c.DataDir == "" {

@@ -39,6 +39,9 @@ type record struct {
 	ClusterID   string `json:"cluster_id"`
 	ClusterName string `json:"cluster_name"`
 	TrustDomain string `json:"trust_domain"`
+	// Recovery counts the recoveries from a lost majority that this server's state
+	// has behind it. Servers with different counts are strangers.
+	Recovery uint32 `json:"recovery,omitempty"`
 	// GossipPeers are where to find the others at the very first start.
 	GossipPeers []string `json:"gossip_peers,omitempty"`
 }

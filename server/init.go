@@ -74,13 +74,16 @@ func founder(c Config, o InitOptions, now time.Time) (*member, error) {
 	m.chain = signed.Chain
 	m.init = &command.InitCluster{
 		Cluster: &apiv1.Cluster{
-			Id: m.ClusterID, Name: m.ClusterName, TrustDomain: m.TrustDomain, CreatedUnix: now.Unix(), FeatureLevel: command.MaxLevel,
+			Id: m.ClusterID, Name: m.ClusterName, TrustDomain: m.TrustDomain, CreatedUnix: now.Unix(), FeatureLevel: c.featureLevel(),
 		},
 		Authority: m.authority,
 		Server: &apiv1.Server{
 			Id: m.ID, Name: m.Name, Address: c.Advertise, GossipAddress: c.GossipAdvertise, KeyHash: signed.KeyHash,
-			Version: version.Version(), FeatureLevel: command.MaxLevel,
+			Version: version.Version(), FeatureLevel: c.featureLevel(),
 		},
+	}
+	if c.featureLevel() >= gossipKeysLevel {
+		m.init.GossipKeys = &apiv1.GossipKeys{Sealed: m.Seal(m.gossip), RotatedUnix: now.Unix()}
 	}
 	return m, nil
 }

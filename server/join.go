@@ -19,7 +19,6 @@ import (
 	"github.com/meshd/meshd/internal/jointoken"
 	"github.com/meshd/meshd/internal/pki"
 	"github.com/meshd/meshd/internal/version"
-	"github.com/meshd/meshd/store/command"
 )
 
 const joinRetry = time.Second
@@ -78,7 +77,7 @@ func enroll(ctx context.Context, c Config, token *jointoken.Token, key *ecdsa.Pr
 	}
 	request := &apiv1.JoinRequest{
 		TokenId: token.ID, Secret: token.Secret[:], Name: c.Name, Csr: csr, Version: version.Version(),
-		Server: &apiv1.ServerJoin{Address: c.Advertise, GossipAddress: c.GossipAdvertise, FeatureLevel: command.MaxLevel},
+		Server: &apiv1.ServerJoin{Address: c.Advertise, GossipAddress: c.GossipAdvertise, FeatureLevel: c.featureLevel()},
 	}
 	for {
 		for _, address := range token.Addresses {
@@ -121,7 +120,7 @@ func newMember(c Config, token *jointoken.Token, key *ecdsa.PrivateKey, r *apiv1
 	m := &member{
 		record: record{
 			ID: r.Id, Name: c.Name, ClusterID: r.ClusterId, ClusterName: r.ClusterName,
-			TrustDomain: token.TrustDomain, GossipPeers: r.Server.GetGossipAddresses(),
+			TrustDomain: token.TrustDomain, Recovery: r.Server.GetRecovery(), GossipPeers: r.Server.GetGossipAddresses(),
 		},
 		key: key, chain: r.Chain, roots: r.Roots,
 	}

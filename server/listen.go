@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -27,8 +28,24 @@ func (s *Server) listen(ctx context.Context) (raft *raftLayer, calls net.Listene
 	}
 	s.mux = grpcx.NewMux(l, s.keeper.TLS(), s.log)
 	s.onStop(func() { s.complain("closing the TLS port", s.mux.Close()) })
-	raft = &raftLayer{s.mux.Listen(grpcx.Raft, grpcx.Servers), s.keeper.TLS(), s.cfg.Network}
-	return raft, s.mux.Listen(grpcx.GRPC, grpcx.Anybody), nil
+	return s.listenRaft(), s.mux.Listen(grpcx.GRPC, grpcx.Anybody), nil
+}
+
+// listenRaft takes Raft from servers of the same cluster and count of recoveries,
+// and from those too old to tell.
+func (s *Server) listenRaft() *raftLayer {
+	own := grpcx.RaftOf(s.member.ClusterID, s.member.Recovery)
+	l := &raftLayer{s.mux.Listen(own, grpcx.Servers), s.keeper.TLS(), s.cfg.Network, []string{own, grpcx.Raft}}
+	s.mux.Alias(grpcx.Raft, own)
+	s.mux.Refuse(func(offered []string) error {
+		for _, alpn := range offered {
+			if strings.HasPrefix(alpn, grpcx.Raft+"/") && alpn != own {
+				return fmt.Errorf("a server of another mesh, or one that was left behind by a recovery of this one, wants to replicate: it speaks %.80q, and this one %q", alpn, own)
+			}
+		}
+		return nil
+	})
+	return l
 }
 
 // A raftLayer carries Raft: both ends are servers.
@@ -36,18 +53,19 @@ type raftLayer struct {
 	net.Listener
 	tls     grpcx.TLS
 	network netx.Network
+	alpn    []string
 }
 
 func (l *raftLayer) Dial(address string, timeout time.Duration) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	return l.tls.Dial(ctx, l.network, address, grpcx.Raft)
+	return l.tls.Dial(ctx, l.network, address, l.alpn...)
 }
 
 // serveCalls serves agents, operators and other servers.
 func (s *Server) serveCalls(ctx context.Context, calls net.Listener) error {
 	s.replica = rpc.NewReplica(s.member.ID, s.store, func(address string) (*grpc.ClientConn, error) {
-		return grpcx.Dial(s.cfg.Network, address, s.keeper.TLS(), grpcx.Eager())
+		return grpcx.Dial(s.cfg.Network, address, s.keeper.TLS(), grpcx.Eager(), s.kin().Dial())
 	})
 	s.onStop(s.replica.Close)
 	s.hub = push.New(push.Config{
@@ -57,6 +75,7 @@ func (s *Server) serveCalls(ctx context.Context, calls net.Listener) error {
 		Replica: s.replica, Authority: s.keeper.Authority, Secrets: s.secrets, Peers: s.peers,
 		Standing: s.keeper.Standing, Vault: s.member.vault(),
 		Streams: s.hub, Version: version.Version(), Self: s.member.Name, Logger: s.log, Metrics: s.registry,
+		Kin: s.kin(), Problem: s.problem, Keys: s.keyring(),
 	})
 	s.census = services.Census
 	members, strangers := grpcx.Split(calls)

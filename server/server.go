@@ -46,8 +46,11 @@ type Server struct {
 	replica *rpc.Replica
 	hub     *push.Hub
 	census  func(context.Context) ca.Census
+	loops   *leader.Loops
 
+	gossipKeys sync.Mutex // guards member.gossip
 	ready      chan struct{}
+	retirement retirement
 	background sync.WaitGroup
 	// stops are the steps that undo a start, in the order of starting.
 	stops []func()
@@ -59,6 +62,9 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	dir := dataDir(cfg.DataDir)
+	if err := dir.checkRetired(); err != nil {
+		return nil, err
+	}
 	m, err := dir.read()
 	if err != nil {
 		return nil, err
@@ -168,15 +174,18 @@ func (s *Server) startBackground() {
 		cancel()
 		s.background.Wait()
 	})
-	loops := leader.New(leader.Config{
-		Self: s.member.ID, Store: s.store, Replica: s.replica, Init: s.member.init,
+	s.loops = leader.New(leader.Config{
+		Self: s.member.ID, Name: s.member.Name, Keys: s.keyring(), FeatureLevel: s.cfg.featureLevel(), Autopilot: s.cfg.Autopilot,
+		Store: s.store, Replica: s.replica, Init: s.member.init,
 		Members: s.gossip.Members, Changes: s.gossip.Changes(), Logger: s.log,
-		Name: s.member.Name, Census: s.census, Vault: s.member.vault(),
+		Census: s.census, Vault: s.member.vault(),
 	})
-	s.background.Go(func() { loops.Run(ctx) })
+	s.background.Go(func() { s.loops.Run(ctx) })
 	s.background.Go(func() { s.keeper.run(ctx, s.replica.Local) })
+	s.background.Go(func() { s.followGossipKeys(ctx) })
 	s.background.Go(func() { s.awaitReady(ctx) })
 	s.background.Go(func() { s.keepTogether(ctx) })
+	s.background.Go(func() { s.awaitRetirement(ctx) })
 	s.background.Go(func() {
 		for sleep(ctx, sweepInterval) {
 			s.hub.Sweep()
@@ -214,7 +223,7 @@ func (s *Server) peers() []rpc.Peer {
 	}
 	for _, m := range s.gossip.Members() {
 		p := at(m.ID)
-		p.Alive, p.Version = m.State == gossip.Alive, m.Tags.Version
+		p.Alive, p.Left, p.Version = m.State == gossip.Alive, m.State == gossip.Left, m.Tags.Version
 	}
 	members, err := s.store.Servers()
 	s.complain("reading the members of Raft", err)
@@ -233,7 +242,11 @@ func (s *Server) peers() []rpc.Peer {
 
 // secrets are what a server that joins needs.
 func (s *Server) secrets() *apiv1.ServerSecrets {
-	secrets := &apiv1.ServerSecrets{GossipKey: s.member.gossip[0][:], SealingKey: s.member.sealing[:]}
+	keys := s.keyring().Own()
+	secrets := &apiv1.ServerSecrets{GossipKey: keys[0][:], SealingKey: s.member.sealing[:], Recovery: s.member.Recovery}
+	for _, key := range keys {
+		secrets.GossipKeys = append(secrets.GossipKeys, key[:])
+	}
 	for _, server := range s.replica.Local().Servers(nil) {
 		secrets.GossipAddresses = append(secrets.GossipAddresses, server.GossipAddress)
 	}

@@ -28,7 +28,7 @@ func (s *Server) startGossip(ctx context.Context) error {
 	}
 	s.gossip, err = gossip.Start(ctx, gossip.Config{
 		Name: s.member.ID, Bind: s.cfg.GossipListen, Advertise: advertise,
-		Keys: s.member.gossip, Label: s.member.ClusterID, Network: s.cfg.Network, Logger: s.log,
+		Keys: s.member.gossip, Label: s.gossipLabel(), Network: s.cfg.Network, Logger: s.log,
 		Tags: gossip.Tags{Name: s.member.Name, Address: s.cfg.Advertise, Version: version.Version()},
 	})
 	if err != nil {
@@ -41,16 +41,25 @@ func (s *Server) startGossip(ctx context.Context) error {
 	return nil
 }
 
+// gossipLabel keeps servers of other clusters apart, and those of this one that a
+// recovery has left behind.
+func (s *Server) gossipLabel() string {
+	if s.member.Recovery == 0 {
+		return s.member.ClusterID
+	}
+	return fmt.Sprintf("%s/%d", s.member.ClusterID, s.member.Recovery)
+}
+
 // keepTogether keeps this server in touch with the others: at the start, and
 // when a partition has lasted so long that gossip gave them up.
 func (s *Server) keepTogether(ctx context.Context) {
-	for ctx.Err() == nil {
+	for ctx.Err() == nil && s.problem() == "" {
 		if missing := s.missing(); len(missing) > 0 {
 			if err := s.gossip.Join(missing); err != nil {
 				s.log.Debug("servers not found by gossip", "addresses", missing, "error", err)
 			}
 		}
-		s.complain("telling the others this server's addresses", s.announce(ctx))
+		s.complain("telling the others about this server", s.announce(ctx))
 		sleep(ctx, togetherInterval)
 	}
 }
@@ -58,10 +67,7 @@ func (s *Server) keepTogether(ctx context.Context) {
 // missing are the gossip addresses of the servers that are not seen alive. A
 // server that has no state yet knows those that its join told it.
 func (s *Server) missing() (addresses []string) {
-	alive := map[string]bool{}
-	for _, m := range s.gossip.Members() {
-		alive[m.ID] = m.State == gossip.Alive
-	}
+	alive := s.seenAlive()
 	servers := s.replica.Local().Servers(nil)
 	if len(servers) == 0 && len(alive) < 2 {
 		return s.member.GossipPeers
@@ -74,15 +80,29 @@ func (s *Server) missing() (addresses []string) {
 	return addresses
 }
 
-// announce corrects this server's addresses in the state, from where the leader
-// takes them to Raft.
+// seenAlive are those whom gossip sees alive.
+func (s *Server) seenAlive() map[string]bool {
+	alive := map[string]bool{}
+	for _, m := range s.gossip.Members() {
+		alive[m.ID] = m.State == gossip.Alive
+	}
+	return alive
+}
+
+// announce corrects what the state says of this server: its addresses, which the
+// leader takes to Raft, its version, and the feature level that it knows, by
+// which the leader raises that of the mesh.
 func (s *Server) announce(ctx context.Context) error {
 	known := s.replica.Local().Server(nil, s.member.ID)
-	if known == nil || known.Address == s.cfg.Advertise && known.GossipAddress == s.cfg.GossipAdvertise {
+	if known == nil {
 		return nil
 	}
 	self := proto.CloneOf(known)
 	self.Address, self.GossipAddress = s.cfg.Advertise, s.cfg.GossipAdvertise
+	self.Version, self.FeatureLevel = version.Version(), s.cfg.featureLevel()
+	if proto.Equal(self, known) {
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
 	defer cancel()
 	result, err := s.replica.Propose(ctx, &command.PutServer{Server: self})
@@ -132,6 +152,9 @@ func (s *Server) awaitLeader(ctx context.Context) bool {
 
 // healthy says why this server does not do its work.
 func (s *Server) healthy() error {
+	if why := s.problem(); why != "" {
+		return errors.New(why)
+	}
 	if s.replica.Local().Cluster(nil) == nil {
 		return errors.New("this server has not got the state of its mesh yet")
 	}

@@ -884,6 +884,7 @@ type RaftPeer struct {
 	LastContact      *durationpb.Duration   `protobuf:"bytes,11,opt,name=last_contact,json=lastContact,proto3" json:"last_contact,omitempty"` // since the leader heard of it
 	HealthySinceUnix int64                  `protobuf:"varint,12,opt,name=healthy_since_unix,json=healthySinceUnix,proto3" json:"healthy_since_unix,omitempty"`
 	Problem          string                 `protobuf:"bytes,13,opt,name=problem,proto3" json:"problem,omitempty"` // why it is not healthy
+	Left             bool                   `protobuf:"varint,14,opt,name=left,proto3" json:"left,omitempty"`      // of its own will, by gossip: it was stopped
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -1007,6 +1008,13 @@ func (x *RaftPeer) GetProblem() string {
 		return x.Problem
 	}
 	return ""
+}
+
+func (x *RaftPeer) GetLeft() bool {
+	if x != nil {
+		return x.Left
+	}
+	return false
 }
 
 type ListGossipKeysRequest struct {
@@ -1899,6 +1907,9 @@ type StatusReply struct {
 	Agents           []*AgentStatus         `protobuf:"bytes,10,rep,name=agents,proto3" json:"agents,omitempty"`
 	// Names of the servers that did not tell of their agents.
 	SilentServers []string `protobuf:"bytes,11,rep,name=silent_servers,json=silentServers,proto3" json:"silent_servers,omitempty"`
+	// Why the answering server takes no part in the mesh any more; empty when it
+	// does.
+	Problem       string `protobuf:"bytes,12,opt,name=problem,proto3" json:"problem,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2010,6 +2021,13 @@ func (x *StatusReply) GetSilentServers() []string {
 	return nil
 }
 
+func (x *StatusReply) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
+}
+
 type ServerStatus struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -2019,6 +2037,7 @@ type ServerStatus struct {
 	Voter         bool                   `protobuf:"varint,5,opt,name=voter,proto3" json:"voter,omitempty"`
 	Alive         bool                   `protobuf:"varint,6,opt,name=alive,proto3" json:"alive,omitempty"` // by gossip
 	Version       string                 `protobuf:"bytes,7,opt,name=version,proto3" json:"version,omitempty"`
+	Left          bool                   `protobuf:"varint,8,opt,name=left,proto3" json:"left,omitempty"` // of its own will, by gossip: it was stopped
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2100,6 +2119,13 @@ func (x *ServerStatus) GetVersion() string {
 		return x.Version
 	}
 	return ""
+}
+
+func (x *ServerStatus) GetLeft() bool {
+	if x != nil {
+		return x.Left
+	}
+	return false
 }
 
 // How far an agent has come: the newest version of which it has acknowledged all
@@ -4487,7 +4513,7 @@ const file_api_v1_admin_proto_rawDesc = "" +
 	"\x0eRaftPeersReply\x12(\n" +
 	"\x05peers\x18\x01 \x03(\v2\x12.meshd.v1.RaftPeerR\x05peers\x12+\n" +
 	"\x11failure_tolerance\x18\x02 \x01(\rR\x10failureTolerance\x12#\n" +
-	"\rfeature_level\x18\x03 \x01(\rR\ffeatureLevel\"\x8a\x03\n" +
+	"\rfeature_level\x18\x03 \x01(\rR\ffeatureLevel\"\x9e\x03\n" +
 	"\bRaftPeer\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -4503,7 +4529,8 @@ const file_api_v1_admin_proto_rawDesc = "" +
 	" \x01(\x04R\tlastIndex\x12<\n" +
 	"\flast_contact\x18\v \x01(\v2\x19.google.protobuf.DurationR\vlastContact\x12,\n" +
 	"\x12healthy_since_unix\x18\f \x01(\x03R\x10healthySinceUnix\x12\x18\n" +
-	"\aproblem\x18\r \x01(\tR\aproblem\"\x17\n" +
+	"\aproblem\x18\r \x01(\tR\aproblem\x12\x12\n" +
+	"\x04left\x18\x0e \x01(\bR\x04left\"\x17\n" +
 	"\x15ListGossipKeysRequest\"a\n" +
 	"\tGossipKey\x12 \n" +
 	"\vfingerprint\x18\x01 \x01(\tR\vfingerprint\x12\x18\n" +
@@ -4562,7 +4589,7 @@ const file_api_v1_admin_proto_rawDesc = "" +
 	"other_mesh\x18\x02 \x01(\bR\totherMesh\",\n" +
 	"\x14RestoreSnapshotReply\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\"\x0f\n" +
-	"\rStatusRequest\"\x90\x03\n" +
+	"\rStatusRequest\"\xaa\x03\n" +
 	"\vStatusReply\x12+\n" +
 	"\acluster\x18\x01 \x01(\v2\x11.meshd.v1.ClusterR\acluster\x120\n" +
 	"\aservers\x18\x02 \x03(\v2\x16.meshd.v1.ServerStatusR\aservers\x12\x14\n" +
@@ -4576,7 +4603,8 @@ const file_api_v1_admin_proto_rawDesc = "" +
 	"\aversion\x18\t \x01(\tR\aversion\x12-\n" +
 	"\x06agents\x18\n" +
 	" \x03(\v2\x15.meshd.v1.AgentStatusR\x06agents\x12%\n" +
-	"\x0esilent_servers\x18\v \x03(\tR\rsilentServers\"\xaa\x01\n" +
+	"\x0esilent_servers\x18\v \x03(\tR\rsilentServers\x12\x18\n" +
+	"\aproblem\x18\f \x01(\tR\aproblem\"\xbe\x01\n" +
 	"\fServerStatus\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -4584,7 +4612,8 @@ const file_api_v1_admin_proto_rawDesc = "" +
 	"\x06leader\x18\x04 \x01(\bR\x06leader\x12\x14\n" +
 	"\x05voter\x18\x05 \x01(\bR\x05voter\x12\x14\n" +
 	"\x05alive\x18\x06 \x01(\bR\x05alive\x12\x18\n" +
-	"\aversion\x18\a \x01(\tR\aversion\"\x8a\x01\n" +
+	"\aversion\x18\a \x01(\tR\aversion\x12\x12\n" +
+	"\x04left\x18\b \x01(\bR\x04left\"\x8a\x01\n" +
 	"\vAgentStatus\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\x04R\aversion\x12\x1a\n" +

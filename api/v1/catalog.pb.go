@@ -1254,10 +1254,13 @@ func (x *Rotation) GetStartedBy() string {
 // The keys of gossip, sealed like those of the authority. The first one is used
 // for sending, all are understood.
 type GossipKeys struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Sealed        [][]byte               `protobuf:"bytes,1,rep,name=sealed,proto3" json:"sealed,omitempty"`
-	ModifyIndex   uint64                 `protobuf:"varint,2,opt,name=modify_index,json=modifyIndex,proto3" json:"modify_index,omitempty"`
-	RotatedUnix   int64                  `protobuf:"varint,3,opt,name=rotated_unix,json=rotatedUnix,proto3" json:"rotated_unix,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Sealed      [][]byte               `protobuf:"bytes,1,rep,name=sealed,proto3" json:"sealed,omitempty"`
+	ModifyIndex uint64                 `protobuf:"varint,2,opt,name=modify_index,json=modifyIndex,proto3" json:"modify_index,omitempty"`
+	RotatedUnix int64                  `protobuf:"varint,3,opt,name=rotated_unix,json=rotatedUnix,proto3" json:"rotated_unix,omitempty"`
+	// How many of the last ones are on their way out; the others but the first are
+	// on their way in. With one key none is.
+	Retiring      uint32 `protobuf:"varint,4,opt,name=retiring,proto3" json:"retiring,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1309,6 +1312,13 @@ func (x *GossipKeys) GetModifyIndex() uint64 {
 func (x *GossipKeys) GetRotatedUnix() int64 {
 	if x != nil {
 		return x.RotatedUnix
+	}
+	return 0
+}
+
+func (x *GossipKeys) GetRetiring() uint32 {
+	if x != nil {
+		return x.Retiring
 	}
 	return 0
 }
@@ -1519,12 +1529,13 @@ const file_api_v1_catalog_proto_rawDesc = "" +
 	"\x11PHASE_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vPHASE_TRUST\x10\x01\x12\x0f\n" +
 	"\vPHASE_RENEW\x10\x02\x12\x10\n" +
-	"\fPHASE_RETIRE\x10\x03\"j\n" +
+	"\fPHASE_RETIRE\x10\x03\"\x86\x01\n" +
 	"\n" +
 	"GossipKeys\x12\x16\n" +
 	"\x06sealed\x18\x01 \x03(\fR\x06sealed\x12!\n" +
 	"\fmodify_index\x18\x02 \x01(\x04R\vmodifyIndex\x12!\n" +
-	"\frotated_unix\x18\x03 \x01(\x03R\vrotatedUnix\"\xb4\x01\n" +
+	"\frotated_unix\x18\x03 \x01(\x03R\vrotatedUnix\x12\x1a\n" +
+	"\bretiring\x18\x04 \x01(\rR\bretiring\"\xb4\x01\n" +
 	"\aCluster\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12!\n" +

@@ -71,7 +71,7 @@ func Eager() grpc.DialOption {
 // certificate, and the server must be one of the trust domain under a root whose
 // key has the pin.
 func DialPinned(network netx.Network, address, trustDomain string, pin [sha256.Size]byte, opts ...grpc.DialOption) (*grpc.ClientConn, error) {
-	config := clientConfig(GRPC, func(state tls.ConnectionState) error {
+	config := clientConfig([]string{GRPC}, func(state tls.ConnectionState) error {
 		_, err := pki.VerifyPinned(state, pin, trustDomain)
 		return err
 	})

@@ -40,6 +40,7 @@ type Mux struct {
 	log      *slog.Logger
 	routes   map[string]*route
 	gate     *netx.Gate
+	refuse   func(alpn []string) error
 	ctx      context.Context
 	cancel   context.CancelFunc
 	running  sync.WaitGroup
@@ -51,7 +52,7 @@ func NewMux(l net.Listener, t TLS, log *slog.Logger) *Mux {
 	ctx, cancel := context.WithCancel(context.Background())
 	m := &Mux{
 		listener: l, tls: t, config: t.server(), log: telemetry.Limit(log, 20, 10*time.Second),
-		routes: map[string]*route{}, ctx: ctx, cancel: cancel,
+		routes: map[string]*route{}, ctx: ctx, cancel: cancel, refuse: func([]string) error { return nil },
 		gate: netx.NewGate(netx.GateLimits{Total: maxStrangers, PerSource: maxPerSource, Hello: helloTimeout}),
 	}
 	m.config.VerifyConnection = m.verify
@@ -86,6 +87,16 @@ func (m *Mux) Listen(alpn string, admit Admit) net.Listener {
 	m.config.NextProtos = append(m.config.NextProtos, alpn)
 	return r
 }
+
+// Alias lets clients use another name for a protocol that is listened to.
+func (m *Mux) Alias(alpn, protocol string) {
+	m.routes[alpn] = m.routes[protocol]
+	m.config.NextProtos = append(m.config.NextProtos, alpn)
+}
+
+// Refuse has why say, by the protocols that a client offers, why it is turned
+// away at once; nil lets it go on.
+func (m *Mux) Refuse(why func(alpn []string) error) { m.refuse = why }
 
 // Start begins to accept.
 func (m *Mux) Start() {
@@ -149,9 +160,9 @@ func (m *Mux) handle(raw net.Conn, pass *netx.Pass) {
 // as long as they are connected: anybody can get that far.
 func (m *Mux) handshake(ctx context.Context, raw net.Conn, pass *netx.Pass) (*Conn, error) {
 	config := m.config.Clone()
-	config.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
+	config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 		pass.Heard()
-		return nil, nil // config it is
+		return nil, m.refuse(hello.SupportedProtos) // nil: config it is
 	}
 	c := tls.Server(raw, config)
 	err := c.HandshakeContext(ctx)

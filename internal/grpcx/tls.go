@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 
 	"github.com/meshd/meshd/internal/mesh"
 	"github.com/meshd/meshd/internal/netx"
@@ -22,6 +23,12 @@ const (
 	HTTP = "http/1.1"
 	Raft = "meshd-raft"
 )
+
+// RaftOf is Raft among the servers of one cluster that have as many recoveries
+// from a lost majority behind them: others do not speak it.
+func RaftOf(clusterID string, recovery uint32) string {
+	return fmt.Sprintf("%s/%s/%d", Raft, clusterID, recovery)
+}
 
 // A TLS is what one end of connections shows and whom it trusts. The functions
 // are called for every handshake, so that what was renewed is used at once.
@@ -53,7 +60,7 @@ func (t TLS) server() *tls.Config {
 }
 
 // client accepts no other peer than a server of the trust domain.
-func (t TLS) client(alpn string) *tls.Config {
+func (t TLS) client(alpn ...string) *tls.Config {
 	c := clientConfig(alpn, func(state tls.ConnectionState) error {
 		id, err := pki.VerifyPeer(state, t.Roots(), t.TrustDomain)
 		if err == nil && id.Kind != mesh.KindServer {
@@ -77,27 +84,28 @@ func (t TLS) certificate() *tls.Certificate {
 	return t.Certificate()
 }
 
-func clientConfig(alpn string, verify func(tls.ConnectionState) error) *tls.Config {
+func clientConfig(alpn []string, verify func(tls.ConnectionState) error) *tls.Config {
 	c := pki.BaseConfig()
-	c.NextProtos = []string{alpn}
+	c.NextProtos = alpn
 	c.VerifyConnection = verify
 	return c
 }
 
-// Dial connects to a server by a protocol other than gRPC.
-func (t TLS) Dial(ctx context.Context, network netx.Network, address, alpn string) (net.Conn, error) {
+// Dial connects to a server by a protocol other than gRPC, the first of those
+// given that it speaks.
+func (t TLS) Dial(ctx context.Context, network netx.Network, address string, alpn ...string) (net.Conn, error) {
 	raw, err := network.DialContext(ctx, "tcp", address)
 	if err != nil {
 		return nil, err
 	}
-	c := tls.Client(raw, t.client(alpn))
+	c := tls.Client(raw, t.client(alpn...))
 	if err := c.HandshakeContext(ctx); err != nil {
 		raw.Close()
 		return nil, fmt.Errorf("TLS handshake with %s: %w", address, err)
 	}
-	if got := c.ConnectionState().NegotiatedProtocol; got != alpn {
+	if got := c.ConnectionState().NegotiatedProtocol; !slices.Contains(alpn, got) {
 		c.Close()
-		return nil, fmt.Errorf("TLS handshake with %s: it does not speak %s", address, alpn)
+		return nil, fmt.Errorf("TLS handshake with %s: it does not speak %s", address, alpn[0])
 	}
 	return linked{c, t.Links.add(raw, c.ConnectionState().PeerCertificates)}, nil
 }

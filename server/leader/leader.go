@@ -1,15 +1,18 @@
 // Package leader holds the loops that only the leader runs: it admits servers
-// to Raft, ends the leases of dead servers and clears away old tokens.
+// to Raft and removes dead ones, ends their leases, raises the feature level,
+// rotates the keys of gossip and clears away old tokens.
 package leader
 
 import (
 	"context"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/protobuf/proto"
 
+	apiv1 "github.com/meshd/meshd/api/v1"
 	"github.com/meshd/meshd/internal/gossip"
 	"github.com/meshd/meshd/server/ca"
 	"github.com/meshd/meshd/store"
@@ -21,6 +24,8 @@ const (
 	memberInterval = time.Second // also the longest wait after a gossip event
 	orphanInterval = time.Second
 	tokenInterval  = 10 * time.Minute
+	levelInterval  = time.Second
+	keyInterval    = 500 * time.Millisecond
 
 	// deadFor is how long a server must be dead by gossip before its leases end.
 	deadFor = 5 * time.Second
@@ -44,31 +49,36 @@ type Store interface {
 	AddVoter(ctx context.Context, id, address string) error
 	RemoveServer(ctx context.Context, id string) error
 	TransferLeadership(ctx context.Context, id string) error
+	Stats() store.Stats
+	NewAutopilot(store.Overseer, store.Intervals) *store.Autopilot
 }
 
 // A Replica is the replicated state.
 type Replica interface {
 	Local() *state.Txn
 	Propose(context.Context, proto.Message) (*command.Result, error)
-	// Progress asks the server with that id and address how far it has applied
-	// Raft's log.
-	Progress(ctx context.Context, id, address string) (applied uint64, err error)
+	// Progress asks the server with that id and address how far it has come.
+	Progress(ctx context.Context, id, address string) (*apiv1.ProgressReply, error)
 }
 
 // Config of the loops.
 type Config struct {
 	Self    string // id of this server
+	Name    string // of this server
 	Store   Store
 	Replica Replica
 	// Members are the servers by gossip; Changes has a value when they changed.
 	Members func() []gossip.Member
 	Changes <-chan struct{}
-	// Name of this server.
-	Name string
 	// Census asks servers and hosts how far they have taken over the certificate
 	// authority, which Vault makes.
 	Census func(context.Context) ca.Census
 	Vault  ca.Vault
+	// Keys are those of gossip.
+	Keys Keys
+	// FeatureLevel is the highest that this server knows.
+	FeatureLevel uint32
+	Autopilot    Autopilot
 	// Init makes the mesh when there is none; nil unless this server is to.
 	Init   *command.InitCluster
 	Logger *slog.Logger
@@ -76,12 +86,16 @@ type Config struct {
 
 // Loops are those of one server. They run while it leads.
 type Loops struct {
-	cfg Config
-	log *slog.Logger
+	cfg   Config
+	log   *slog.Logger
+	pilot atomic.Pointer[pilot] // while this server leads
 }
 
 // New makes loops; Run runs them.
-func New(cfg Config) *Loops { return &Loops{cfg: cfg, log: cfg.Logger} }
+func New(cfg Config) *Loops {
+	cfg.Autopilot = cfg.Autopilot.withDefaults()
+	return &Loops{cfg: cfg, log: cfg.Logger}
+}
 
 // Run runs the loops whenever this server leads, until ctx ends.
 func (l *Loops) Run(ctx context.Context) {
@@ -109,6 +123,9 @@ func (l *Loops) lead(ctx context.Context, term uint64) {
 			return
 		}
 		orphans := newOrphans(time.Now().Add(grace))
+		loops.Go(func() { l.runAutopilot(ctx) })
+		loops.Go(func() { every(ctx, levelInterval, nil, l.raiseLevel) })
+		loops.Go(func() { every(ctx, keyInterval, nil, l.rotateKeys) })
 		loops.Go(func() { every(ctx, memberInterval, l.cfg.Changes, l.reconcile) })
 		loops.Go(func() { every(ctx, orphanInterval, nil, func(ctx context.Context) { l.endOrphans(ctx, orphans) }) })
 		loops.Go(func() { every(ctx, tokenInterval, nil, l.reapTokens) })

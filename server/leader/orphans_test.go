@@ -73,11 +73,11 @@ func (r *fakeReplica) Propose(_ context.Context, msg proto.Message) (*command.Re
 	return r.db.Apply(r.index, msg), nil
 }
 
-func (r *fakeReplica) Progress(context.Context, string, string) (uint64, error) {
+func (r *fakeReplica) Progress(context.Context, string, string) (*apiv1.ProgressReply, error) {
 	if r.answers {
-		return r.index, nil
+		return &apiv1.ProgressReply{Applied: r.index}, nil
 	}
-	return 0, errors.New("nobody answers")
+	return nil, errors.New("nobody answers")
 }
 
 func newFakeReplica(t *testing.T) *fakeReplica {

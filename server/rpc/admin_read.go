@@ -27,7 +27,7 @@ func (s *admin) Status(ctx context.Context, _ *apiv1.StatusRequest) (*apiv1.Stat
 	txn := s.replica.Local()
 	reply := &apiv1.StatusReply{
 		Cluster: txn.Cluster(nil), Servers: s.servers(txn), Index: txn.Index(nil),
-		Version: s.cfg.Version,
+		Version: s.cfg.Version, Problem: s.cfg.Problem(),
 	}
 	reply.Agents, reply.SilentServers = s.Agents(ctx)
 	for _, n := range txn.Nodes(nil) {
@@ -58,7 +58,7 @@ func (s *admin) servers(txn *state.Txn) []*apiv1.ServerStatus {
 		p := peers[server.Id]
 		list = append(list, &apiv1.ServerStatus{
 			Id: server.Id, Name: server.Name, Address: server.Address,
-			Leader: p.Leader, Voter: p.Voter, Alive: p.Alive, Version: p.Version,
+			Leader: p.Leader, Voter: p.Voter, Alive: p.Alive, Left: p.Left, Version: p.Version,
 		})
 	}
 	return list

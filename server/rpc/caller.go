@@ -64,6 +64,11 @@ func (s *Services) identify(ctx context.Context, method string) (*caller, error)
 		return c, err
 	}
 	id, _ := grpcx.PeerIdentity(ctx)
+	if c.role == server {
+		if err := s.cfg.Kin.check(ctx, c.name); err != nil {
+			return nil, err
+		}
+	}
 	return s.member(ctx, id)
 }
 
@@ -144,6 +149,7 @@ func (s *Services) member(ctx context.Context, id mesh.Identity) (*caller, error
 	if c := findMember(txn, id, key[:]); c != nil {
 		return c, nil
 	}
+	pronounce(ctx, Removed)
 	return nil, status.Errorf(codes.PermissionDenied, "%s is no member of the mesh with that key: it was removed, or another has its name; join it again with a new token", id.Short())
 }
 

@@ -20,6 +20,7 @@ type peerService struct {
 	replica  *Replica
 	streams  Streams
 	standing func() ca.Standing
+	keys     GossipKeys
 }
 
 func (s *peerService) Propose(ctx context.Context, r *apiv1.ProposeRequest) (*apiv1.ProposeReply, error) {
@@ -49,10 +50,9 @@ func (s *peerService) ReadIndex(ctx context.Context, _ *apiv1.ReadIndexRequest) 
 // Progress is answered by any server, of itself.
 func (s *peerService) Progress(context.Context, *apiv1.ProgressRequest) (*apiv1.ProgressReply, error) {
 	authority := s.standing()
-	return &apiv1.ProgressReply{
-		Id: s.replica.self, Applied: s.replica.store.Applied(),
-		AuthorityGeneration: authority.Generation, AuthorityIndex: authority.Index,
-	}, nil
+	reply := s.replica.progress(s.keys)
+	reply.AuthorityGeneration, reply.AuthorityIndex = authority.Generation, authority.Index
+	return reply, nil
 }
 
 func asPeer(err error) error {

@@ -9,6 +9,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
@@ -238,21 +239,23 @@ func (r *Replica) next() string {
 	return others[r.asked%len(others)]
 }
 
-// Progress asks the server at an address how far it has applied Raft's log. It
-// fails if another server than that with the id answers, or none until ctx ends.
-func (r *Replica) Progress(ctx context.Context, id, address string) (applied uint64, err error) {
+// Progress asks the server at an address how far it has come. It fails if another
+// server than that with the id answers, or none until ctx ends; with a
+// *VerdictError if that server says that this one can never take part again.
+func (r *Replica) Progress(ctx context.Context, id, address string) (*apiv1.ProgressReply, error) {
 	conn, err := r.peer(address)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	reply, err := apiv1.NewPeerClient(conn).Progress(ctx, &apiv1.ProgressRequest{})
+	var trailer metadata.MD
+	reply, err := apiv1.NewPeerClient(conn).Progress(ctx, &apiv1.ProgressRequest{}, grpc.Trailer(&trailer))
 	if err != nil {
-		return 0, fmt.Errorf("asking the server at %s: %s", address, plain(err))
+		return nil, fmt.Errorf("asking the server at %s: %w", address, verdict(trailer, err))
 	}
 	if reply.Id != id {
-		return 0, fmt.Errorf("the server at %s is %s, not %s", address, reply.Id, id)
+		return nil, fmt.Errorf("the server at %s is %s, not %s", address, reply.Id, id)
 	}
-	return reply.Applied, nil
+	return reply, nil
 }
 
 func (r *Replica) peer(address string) (*grpc.ClientConn, error) {

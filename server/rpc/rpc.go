@@ -46,6 +46,12 @@ type Config struct {
 	Logger *slog.Logger
 	// Metrics may be nil, for none.
 	Metrics prometheus.Registerer
+	// Kin are the servers that may call as such.
+	Kin Kin
+	// Problem says why this server takes no part any more, empty while it does.
+	Problem func() string
+	// Keys are those of gossip.
+	Keys GossipKeys
 }
 
 // Streams serves Control.Connect.
@@ -61,6 +67,7 @@ type Peer struct {
 	Leader  bool
 	Voter   bool
 	Alive   bool
+	Left    bool
 	Version string
 }
 
@@ -94,7 +101,7 @@ func (s *Services) TLS() *grpc.Server {
 	apiv1.RegisterEnrollServer(g, &enroll{Services: s})
 	apiv1.RegisterControlServer(g, &control{Services: s})
 	apiv1.RegisterAdminServer(g, &admin{Services: s})
-	apiv1.RegisterPeerServer(g, &peerService{replica: s.replica, streams: s.cfg.Streams, standing: s.cfg.Standing})
+	apiv1.RegisterPeerServer(g, &peerService{replica: s.replica, streams: s.cfg.Streams, standing: s.cfg.Standing, keys: s.cfg.Keys})
 	return g
 }
 
