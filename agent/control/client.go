@@ -50,6 +50,7 @@ type Client struct {
 	session   *session // nil when cut off
 	slice     *slice.Slice
 	behind    behind
+	interest  *apiv1.Interest
 	resync    bool // the slice is not to be built upon
 	ack       *apiv1.Ack
 	wanted    *apiv1.Registrations // nil until the first Register

@@ -27,7 +27,7 @@ func TestHelloAndHeartbeat(t *testing.T) {
 		c := w.connect(Config{Servers: []string{"s1:7300"}, Slice: held})
 		synctest.Wait()
 		hellos := messages(f, (*apiv1.AgentMessage).GetHello)
-		want := []*apiv1.Hello{{ClusterId: "c1", Address: "10.0.0.1", SliceVersion: 42}}
+		want := []*apiv1.Hello{{ClusterId: "c1", Address: "10.0.0.1", SliceVersion: 42, PartialSlices: true}}
 		if diff := cmp.Diff(want, hellos, protocmp.Transform()); diff != "" {
 			t.Errorf("hello (-want +got)\n%s", diff)
 		}

@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"slices"
@@ -41,6 +42,12 @@ func (c *Client) run(ctx context.Context) {
 		}
 		if welcomed {
 			failures, round = 0, nil
+		}
+		var moved *movedError
+		if errors.As(err, &moved) {
+			c.log.Info("going to another server", "reason", moved)
+			round = []string{moved.address}
+			continue
 		}
 		failures++
 		c.complain(failures, address, err)

@@ -39,12 +39,16 @@ type session struct {
 	server string                     // name, from its welcome
 	result *apiv1.RegistrationsResult // not looked at yet
 
+	partial *apiv1.SliceUpdate // as far as it has come; of the receiving side
+
 	// Of the sending side.
-	sentAck  *apiv1.Ack
-	sentRegs uint64
-	sentBye  bool
-	repeat   time.Duration    // wait before refused registrations are repeated
-	due      <-chan time.Time // of that repetition
+	sentAck *apiv1.Ack
+
+	sentInterest *apiv1.Interest
+	sentRegs     uint64
+	sentBye      bool
+	repeat       time.Duration    // wait before refused registrations are repeated
+	due          <-chan time.Time // of that repetition
 }
 
 // hold runs the session until it breaks or ctx ends.
@@ -83,8 +87,10 @@ func (s *session) sendHello() error {
 	hello := proto.CloneOf(s.client.cfg.Hello)
 	s.client.mu.Lock()
 	if !s.client.resync {
-		hello.SliceVersion = s.client.slice.Version
+		introduce(hello, s.client.slice)
 	}
+	hello.PartialSlices, hello.Interest = true, s.client.interest
+	s.sentInterest = s.client.interest
 	s.client.mu.Unlock()
 	return s.stream.Send(&apiv1.AgentMessage{Message: &apiv1.AgentMessage_Hello{Hello: hello}})
 }
@@ -108,7 +114,9 @@ func (s *session) handle(m *apiv1.ServerMessage) error {
 	case *apiv1.ServerMessage_Welcome:
 		return s.welcome(m.Welcome)
 	case *apiv1.ServerMessage_Slice:
-		return s.client.merge(m.Slice)
+		return s.take(m.Slice)
+	case *apiv1.ServerMessage_Move:
+		return s.client.move(m.Move)
 	case *apiv1.ServerMessage_Registrations:
 		s.registered(m.Registrations)
 	}
@@ -191,6 +199,10 @@ func (s *session) pending() []*apiv1.AgentMessage {
 	if c.ack != s.sentAck {
 		s.sentAck = c.ack
 		messages = append(messages, &apiv1.AgentMessage{Message: &apiv1.AgentMessage_Ack{Ack: c.ack}})
+	}
+	if c.interest != s.sentInterest {
+		s.sentInterest = c.interest
+		messages = append(messages, &apiv1.AgentMessage{Message: &apiv1.AgentMessage_Interest{Interest: c.interest}})
 	}
 	s.planRepeat()
 	if c.wanted != nil && c.wanted.Sequence != s.sentRegs {

@@ -34,6 +34,8 @@ const (
 
 	DefaultCertificateTTL = 24 * time.Hour
 
+	DefaultWholeCatalogue = 1000
+
 	DefaultCheckInterval = 5 * time.Second
 	DefaultCheckTimeout  = 2 * time.Second
 )
@@ -233,6 +235,15 @@ func EffectiveCertificateTTL(m *apiv1.Mesh) time.Duration {
 	ttl := DefaultCertificateTTL
 	setDuration(&ttl, m.GetCertificates().GetTtl())
 	return ttl
+}
+
+// EffectiveWholeCatalogue is up to how many services every agent gets all of
+// them.
+func EffectiveWholeCatalogue(m *apiv1.Mesh) int {
+	if h := m.GetHosts(); h != nil && h.WholeCatalogue != nil {
+		return int(h.GetWholeCatalogue())
+	}
+	return DefaultWholeCatalogue
 }
 
 func setDuration(to *time.Duration, from *durationpb.Duration) {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/meshd/meshd/agent/slice"
 	apiv1 "github.com/meshd/meshd/api/v1"
@@ -176,7 +177,9 @@ type FakeStream struct {
 	mu      sync.Mutex
 	welcome *apiv1.Welcome
 	slice   *slice.Slice
+	part    *apiv1.SliceUpdate // of an update in several messages
 	updates []*apiv1.SliceUpdate
+	moves   []string
 	results map[uint64]string
 	held    bool // acknowledgements
 	err     error
@@ -187,6 +190,7 @@ func (a *FakeAgent) Connect(s *Server) *FakeStream {
 	a.mesh.T.Helper()
 	return a.ConnectWith(s, &apiv1.Hello{
 		ClusterId: a.Reply.ClusterId, Version: "test", Address: a.Host.IP().String(), InboundPort: 7443,
+		PartialSlices: true,
 	})
 }
 
@@ -257,12 +261,34 @@ func (f *FakeStream) take(m *apiv1.ServerMessage) (err error) {
 	case *apiv1.ServerMessage_Registrations:
 		f.results[m.Registrations.Sequence] = m.Registrations.Error
 	case *apiv1.ServerMessage_Slice:
-		f.updates = append(f.updates, m.Slice)
-		if f.slice, err = f.slice.Merge(m.Slice); err == nil && !f.held {
-			_ = f.stream.Send(ack(m.Slice.Version)) // Recv says why, if it fails
-		}
+		err = f.takeSlice(m.Slice)
+	case *apiv1.ServerMessage_Move:
+		f.moves = append(f.moves, m.Move.Server)
 	}
 	return err
+}
+
+func (f *FakeStream) takeSlice(u *apiv1.SliceUpdate) (err error) {
+	if f.part != nil {
+		proto.Merge(f.part, u)
+		f.part.More, u = u.More, f.part
+	}
+	if f.part = u; u.More {
+		return nil
+	}
+	f.part = nil
+	f.updates = append(f.updates, u)
+	if f.slice, err = f.slice.Merge(u); err == nil && !f.held {
+		_ = f.stream.Send(ack(u.Version)) // Recv says why, if it fails
+	}
+	return err
+}
+
+// Moves are the servers that the host was asked to go to.
+func (f *FakeStream) Moves() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return append([]string(nil), f.moves...)
 }
 
 func ack(version uint64) *apiv1.AgentMessage {

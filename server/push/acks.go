@@ -19,7 +19,9 @@ type acks struct {
 	wake chan struct{}
 
 	mu         sync.Mutex
+	any        bool // something was
 	version    uint64
+	settled    uint64 // nothing that the agent has not acknowledged concerns it up to here
 	generation uint64 // of the authority
 	problems   []string
 }
@@ -34,7 +36,7 @@ func (a *acks) take(ack *apiv1.Ack) {
 		problems[i] = strings.ToValidUTF8(p[:min(len(p), maxProblemSize)], "")
 	}
 	a.mu.Lock()
-	a.version, a.generation, a.problems = ack.GetVersion(), ack.GetAuthorityGeneration(), problems
+	a.any, a.version, a.generation, a.problems = true, ack.GetVersion(), ack.GetAuthorityGeneration(), problems
 	a.mu.Unlock()
 	select {
 	case a.wake <- struct{}{}:
@@ -46,7 +48,7 @@ func (a *acks) take(ack *apiv1.Ack) {
 func (a *acks) wait(ctx context.Context, version uint64) error {
 	for {
 		a.mu.Lock()
-		reached := a.version == version
+		reached := a.any && a.version == version
 		a.mu.Unlock()
 		if reached {
 			return nil
@@ -59,8 +61,15 @@ func (a *acks) wait(ctx context.Context, version uint64) error {
 	}
 }
 
+// settle notes that up to a version there is nothing more for the agent to know.
+func (a *acks) settle(version uint64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.settled = version
+}
+
 func (a *acks) status(node string) *apiv1.AgentStatus {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return &apiv1.AgentStatus{Node: node, Version: a.version, Problems: a.problems, AuthorityGeneration: a.generation}
+	return &apiv1.AgentStatus{Node: node, Version: max(a.version, a.settled), Problems: a.problems, AuthorityGeneration: a.generation}
 }

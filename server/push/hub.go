@@ -22,11 +22,6 @@ import (
 const (
 	// lease is how long a host counts as alive without a word from its agent.
 	lease = 3 * time.Second
-	// settle is how long a change waits for those that come with it.
-	settle = 10 * time.Millisecond
-	// catchUp is how long a server may take to come as far as an agent's slice
-	// before it sends another whole one.
-	catchUp = 2 * time.Second
 	// proposeTimeout bounds one write, the wait for a leader included.
 	proposeTimeout = 10 * time.Second
 	retryDelay     = 500 * time.Millisecond
@@ -53,9 +48,8 @@ type Config struct {
 
 // A Hub holds all the streams of one server.
 type Hub struct {
-	cfg     Config
-	log     *slog.Logger
-	builder *builder
+	cfg Config
+	log *slog.Logger
 
 	ctx     context.Context // of everything that the hub has begun
 	cancel  context.CancelCauseFunc
@@ -64,13 +58,17 @@ type Hub struct {
 	mu       sync.Mutex
 	sessions map[string]*session // by node id
 
+	publisher *publisher
+
 	stray map[string]uint64 // epochs by node id, of the last Sweep
 }
 
-// New makes a hub without streams.
+// New makes a hub without streams. Stop must be called.
 func New(cfg Config) *Hub {
-	h := &Hub{cfg: cfg, log: cfg.Logger, builder: newBuilder(), sessions: map[string]*session{}}
+	h := &Hub{cfg: cfg, log: cfg.Logger, sessions: map[string]*session{}}
 	h.ctx, h.cancel = context.WithCancelCause(context.Background())
+	h.publisher = newPublisher(cfg.Replica.Local, h.count)
+	h.running.Go(func() { h.publisher.run(h.ctx) })
 	return h
 }
 
@@ -141,6 +139,13 @@ func (h *Hub) Agents() []*apiv1.AgentStatus {
 	}
 	slices.SortFunc(agents, func(a, b *apiv1.AgentStatus) int { return cmp.Compare(a.Node, b.Node) })
 	return agents
+}
+
+// count is how many agents have a stream here.
+func (h *Hub) count() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.sessions)
 }
 
 func (h *Hub) holds(nodeID string) bool {

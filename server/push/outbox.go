@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	apiv1 "github.com/meshd/meshd/api/v1"
+	"github.com/meshd/meshd/internal/grpcx"
 )
 
 // An outbox holds what waits to be sent to one agent. There is one place for
@@ -17,7 +18,8 @@ type outbox struct {
 	welcome *apiv1.Welcome
 	beat    bool
 	result  *apiv1.RegistrationsResult
-	slice   *apiv1.SliceUpdate
+	move    *apiv1.Move
+	slice   []grpcx.Encoded // messages of one update
 }
 
 func newOutbox() *outbox { return &outbox{wake: make(chan struct{}, 1)} }
@@ -35,10 +37,10 @@ func (o *outbox) fill(f func(*outbox)) {
 
 // take gives the most urgent message, nil when none waits. A heartbeat goes
 // before a slice, which may be long.
-func (o *outbox) take() *apiv1.ServerMessage {
+func (o *outbox) take() any {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	var m apiv1.ServerMessage
+	m := &apiv1.ServerMessage{}
 	switch {
 	case o.welcome != nil:
 		m.Message, o.welcome = &apiv1.ServerMessage_Welcome{Welcome: o.welcome}, nil
@@ -46,16 +48,20 @@ func (o *outbox) take() *apiv1.ServerMessage {
 		m.Message, o.beat = &apiv1.ServerMessage_Heartbeat{Heartbeat: &apiv1.Heartbeat{}}, false
 	case o.result != nil:
 		m.Message, o.result = &apiv1.ServerMessage_Registrations{Registrations: o.result}, nil
-	case o.slice != nil:
-		m.Message, o.slice = &apiv1.ServerMessage_Slice{Slice: o.slice}, nil
+	case o.move != nil:
+		m.Message, o.move = &apiv1.ServerMessage_Move{Move: o.move}, nil
+	case len(o.slice) > 0:
+		next := o.slice[0]
+		o.slice[0], o.slice = nil, o.slice[1:]
+		return next
 	default:
 		return nil
 	}
-	return &m
+	return m
 }
 
 // send sends all that comes until ctx ends or send fails.
-func (o *outbox) send(ctx context.Context, send func(*apiv1.ServerMessage) error) error {
+func (o *outbox) send(ctx context.Context, send func(message any) error) error {
 	for {
 		for m := o.take(); m != nil; m = o.take() {
 			if err := send(m); err != nil {

@@ -1,6 +1,7 @@
 package push
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"fmt"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"google.golang.org/protobuf/testing/protocmp"
 
 	apiv1 "github.com/meshd/meshd/api/v1"
+	"github.com/meshd/meshd/internal/grpcx"
 	"github.com/meshd/meshd/store/command"
 	"github.com/meshd/meshd/store/state"
 )
@@ -30,9 +32,9 @@ type tables struct {
 func newTables(t *testing.T) *tables {
 	d := &tables{t: t, db: state.New()}
 	d.apply(&command.InitCluster{
-		Cluster:   &apiv1.Cluster{Id: "c1", TrustDomain: "mesh"},
+		Cluster:   &apiv1.Cluster{Id: "c1", TrustDomain: "mesh", FeatureLevel: command.MaxLevel},
 		Authority: &apiv1.Authority{TrustDomain: "mesh", RootCertificate: []byte("root"), IssuingCertificate: []byte("i"), SealedIssuingKey: []byte("k")},
-		Server:    &apiv1.Server{Id: "s1", Name: "s1", Address: "10.0.0.1:7300", GossipAddress: "10.0.0.1:7301", KeyHash: hash("s1")},
+		Server:    &apiv1.Server{Id: "s1", Name: "s1", Address: "10.0.0.1:7300", GossipAddress: "10.0.0.1:7301", KeyHash: hash("s1"), FeatureLevel: command.MaxLevel},
 	})
 	d.apply(&command.PutToken{Token: &apiv1.Token{Id: "t", SecretHash: hash("t"), ExpiresUnix: 100, Reusable: true}})
 	return d
@@ -83,17 +85,49 @@ func shape(u *apiv1.SliceUpdate) string {
 	return strings.Join(words, ", ")
 }
 
+// decoded is an update as its reader sees it, put together from its messages.
+func decoded(t *testing.T, u *update, parts bool) *apiv1.SliceUpdate {
+	t.Helper()
+	whole := &apiv1.SliceUpdate{}
+	messages := u.messages(parts)
+	for i, message := range messages {
+		m := &apiv1.ServerMessage{}
+		if err := proto.Unmarshal(bytes.Join(message, nil), m); err != nil {
+			t.Fatal(err)
+		}
+		if m.GetSlice().GetMore() != (i < len(messages)-1) {
+			t.Errorf("message %d of %d says %v of more", i, len(messages), m.GetSlice().GetMore())
+		}
+		proto.Merge(whole, m.GetSlice())
+	}
+	whole.More = false
+	return whole
+}
+
+// edition is the state as it is.
+func (d *tables) edition(b *builder) *edition { return newEdition(d.db.Read(), b) }
+
 func TestUpdatesLeadFromTheCursorToTheState(t *testing.T) {
+	for _, parts := range []bool{false, true} {
+		testUpdates(t, parts)
+	}
+}
+
+func testUpdates(t *testing.T, parts bool) {
 	d, b := newTables(t), newBuilder()
 	var at cursor
 	f := func(want string) {
 		t.Helper()
-		u, next := b.update(d.db.Read(), nil, at)
-		if got := shape(u); got != want {
+		u, next := d.edition(b).update(view{nodeID: "h1", parts: parts}, at)
+		var told *apiv1.SliceUpdate
+		if u != nil {
+			told = decoded(t, u, parts)
+		}
+		if got := shape(told); got != want {
 			t.Errorf("update is %q, want %q", got, want)
 		}
-		if u != nil && u.Version != d.index {
-			t.Errorf("update is to version %d, want %d", u.Version, d.index)
+		if u != nil && told.Version != d.index {
+			t.Errorf("update is to version %d, want %d", told.Version, d.index)
 		}
 		at = next
 	}
@@ -130,30 +164,28 @@ func TestDuringARotationSeveralRootsAreTrusted(t *testing.T) {
 		TrustDomain: "mesh", RootCertificate: []byte("old"), OtherRoots: [][]byte{[]byte("new")}, Generation: 4,
 		IssuingCertificate: []byte("i"), SealedIssuingKey: []byte("k"),
 	}})
-	u, _ := b.update(d.db.Read(), nil, cursor{})
+	made, _ := d.edition(b).update(view{}, cursor{})
+	u := decoded(t, made, true)
 	if diff := cmp.Diff([][]byte{[]byte("old"), []byte("new")}, u.Roots); diff != "" || u.AuthorityGeneration != 4 {
 		t.Errorf("generation %d, roots (-want +got):\n%s", u.AuthorityGeneration, diff)
 	}
 }
 
-func TestASliceIsBuiltOnceForAllAgents(t *testing.T) {
+func TestAServiceIsBuiltOnceForAllAgents(t *testing.T) {
 	d, b := newTables(t), newBuilder()
 	d.addHost("h1", web("web"))
-	get := func(txn *state.Txn) *apiv1.ServiceSlice {
-		u, _ := b.update(txn, nil, cursor{})
-		return u.Services[0]
-	}
+	get := func(txn *state.Txn) *built { return b.service(txn, txn.Service(nil, "web")) }
 	old := d.db.Read()
 	first := get(old)
 	if get(old) != first {
-		t.Error("the second agent's slice was built again")
+		t.Error("the service was built again for the second agent")
 	}
 	d.apply(&command.SetInstances{NodeId: "h1", Remove: []string{"web"}})
 	second := get(d.db.Read())
-	if second == first || len(second.Endpoints) != 0 {
+	if second == first || len(second.endpoints) != 0 {
 		t.Error("a change did not show")
 	}
-	if again := get(old); len(again.Endpoints) != 1 {
+	if again := get(old); len(again.endpoints) != 1 {
 		t.Error("a reader of an older state was given a newer slice")
 	}
 	if get(d.db.Read()) != second {
@@ -270,24 +302,27 @@ func TestTheOutboxKeepsTheNewestOfEachKind(t *testing.T) {
 		o.fill(func(o *outbox) {
 			o.beat = true
 			o.result = &apiv1.RegistrationsResult{Sequence: i}
-			o.slice = &apiv1.SliceUpdate{Version: i}
+			o.slice = []grpcx.Encoded{{{byte(i)}}, {{byte(i) + 1}}}
 			o.welcome = &apiv1.Welcome{}
 		})
 	}
 	var got []string
 	for m := o.take(); m != nil; m = o.take() {
-		switch m := m.Message.(type) {
+		if slice, ok := m.(grpcx.Encoded); ok {
+			got = append(got, fmt.Sprint("slice ", slice[0][0]))
+			o.fill(func(o *outbox) { o.beat = true }) // comes between two parts
+			continue
+		}
+		switch m := m.(*apiv1.ServerMessage).Message.(type) {
 		case *apiv1.ServerMessage_Welcome:
 			got = append(got, "welcome")
 		case *apiv1.ServerMessage_Heartbeat:
 			got = append(got, "heartbeat")
 		case *apiv1.ServerMessage_Registrations:
 			got = append(got, "result "+string(rune('0'+m.Registrations.Sequence)))
-		case *apiv1.ServerMessage_Slice:
-			got = append(got, "slice "+string(rune('0'+m.Slice.Version)))
 		}
 	}
-	if diff := cmp.Diff([]string{"welcome", "heartbeat", "result 2", "slice 2"}, got); diff != "" {
+	if diff := cmp.Diff([]string{"welcome", "heartbeat", "result 2", "slice 2", "heartbeat", "slice 3", "heartbeat"}, got); diff != "" {
 		t.Errorf("sent (-want +got):\n%s", diff)
 	}
 }

@@ -38,8 +38,10 @@ type session struct {
 	hello  chan *apiv1.Hello
 	outbox *outbox
 	acks   *acks
-	inbox  inbox
-	pulse  pulse
+
+	interest *interest
+	inbox    inbox
+	pulse    pulse
 
 	tenure         // of the handler alone
 	refusal string // the last answer's, too
@@ -48,7 +50,7 @@ type session struct {
 func newSession(h *Hub, stream Stream, node *apiv1.Node) *session {
 	s := &session{
 		hub: h, log: h.log.With("node", node.Name), stream: stream, node: node,
-		hello: make(chan *apiv1.Hello, 1), outbox: newOutbox(), acks: newAcks(),
+		hello: make(chan *apiv1.Hello, 1), outbox: newOutbox(), acks: newAcks(), interest: newInterest(),
 	}
 	s.ctx, s.end = context.WithCancelCause(stream.Context())
 	return s
@@ -68,8 +70,8 @@ func (s *session) run() error {
 	s.hub.enter(s)
 	defer s.hub.leave(s)
 	s.outbox.fill(func(o *outbox) { o.welcome = s.welcome() })
-	s.begin(func() error { return s.outbox.send(s.ctx, s.stream.Send) })
-	s.begin(func() error { return s.feed(hello.GetSliceVersion()) })
+	s.begin(func() error { return s.outbox.send(s.ctx, s.stream.SendMsg) })
+	s.begin(func() error { return s.feed(hello) })
 	s.log.Info("agent connected", "version", hello.GetVersion(), "slice", hello.GetSliceVersion())
 	s.end(s.hold(hello))
 	return s.conclude(context.Cause(s.ctx))
@@ -93,6 +95,10 @@ func (s *session) introduced() (*apiv1.Hello, error) {
 }
 
 func (s *session) check(hello *apiv1.Hello) error {
+	if err := checkInterest(hello.GetInterest()); err != nil {
+		return err
+	}
+	s.interest.take(hello.GetInterest())
 	if len(hello.GetVersion()) > maxVersion {
 		return status.Errorf(codes.InvalidArgument, "the agent's version is longer than %d characters", maxVersion)
 	}
@@ -143,6 +149,11 @@ func (s *session) handle(m *apiv1.AgentMessage) error {
 		s.inbox.put(m.Registrations)
 	case *apiv1.AgentMessage_Ack:
 		s.acks.take(m.Ack)
+	case *apiv1.AgentMessage_Interest:
+		if err := checkInterest(m.Interest); err != nil {
+			return err
+		}
+		s.interest.take(m.Interest)
 	case *apiv1.AgentMessage_Goodbye:
 		return errGoodbye
 	}
