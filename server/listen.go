@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"net/http"
 	"os"
 	"strings"
 	"time"
@@ -16,19 +17,30 @@ import (
 	"github.com/meshd/meshd/internal/netx"
 	"github.com/meshd/meshd/internal/telemetry"
 	"github.com/meshd/meshd/internal/version"
+	"github.com/meshd/meshd/server/httpapi"
 	"github.com/meshd/meshd/server/push"
 	"github.com/meshd/meshd/server/rpc"
 )
 
-// listen opens the TLS port and splits it.
-func (s *Server) listen(ctx context.Context) (raft *raftLayer, calls net.Listener, err error) {
+// A port is the TLS port, split by what its clients speak.
+type port struct {
+	raft  *raftLayer
+	calls net.Listener // of gRPC
+	web   net.Listener // of HTTP/1.1
+}
+
+// listen opens the TLS port and splits it. Clients that speak HTTP/1.1 beside
+// HTTP/2 are people's tools, and no gRPC.
+func (s *Server) listen(ctx context.Context) (*port, error) {
 	l, err := s.cfg.Network.Listen(ctx, "tcp", s.cfg.Listen)
 	if err != nil {
-		return nil, nil, fmt.Errorf("opening the TLS port: %w", err)
+		return nil, fmt.Errorf("opening the TLS port: %w", err)
 	}
 	s.mux = grpcx.NewMux(l, s.keeper.TLS(), s.log)
 	s.onStop(func() { s.complain("closing the TLS port", s.mux.Close()) })
-	return s.listenRaft(), s.mux.Listen(grpcx.GRPC, grpcx.Anybody), nil
+	web := s.mux.Listen(grpcx.HTTP, grpcx.Anybody)
+	calls := s.mux.Listen(grpcx.GRPC, grpcx.Anybody)
+	return &port{s.listenRaft(), calls, web}, nil
 }
 
 // listenRaft takes Raft from servers of the same cluster and count of recoveries,
@@ -63,7 +75,7 @@ func (l *raftLayer) Dial(address string, timeout time.Duration) (net.Conn, error
 }
 
 // serveCalls serves agents, operators and other servers.
-func (s *Server) serveCalls(ctx context.Context, calls net.Listener) error {
+func (s *Server) serveCalls(ctx context.Context, p *port) error {
 	s.replica = rpc.NewReplica(s.member.ID, s.store, func(address string) (*grpc.ClientConn, error) {
 		return grpcx.Dial(s.cfg.Network, address, s.keeper.TLS(), grpcx.Eager(), s.kin().Dial())
 	})
@@ -78,15 +90,20 @@ func (s *Server) serveCalls(ctx context.Context, calls net.Listener) error {
 		Kin: s.kin(), Problem: s.problem, Keys: s.keyring(),
 	})
 	s.census = services.Census
-	members, strangers := grpcx.Split(calls)
+	api := httpapi.NewHandler(services)
+	members, strangers := grpcx.Split(p.calls)
 	s.serve(services.Strangers(), strangers)
 	s.serve(services.TLS(), members)
+	s.serveWeb(api, p.web)
 	if s.cfg.Socket != "" {
 		l, err := listenSocket(ctx, s.cfg.Network, s.cfg.Socket)
 		if err != nil {
 			return err
 		}
-		s.serve(services.Socket(), l)
+		fork := grpcx.NewFork(l, s.log)
+		s.onStop(func() { s.complain("closing the socket", fork.Close()) })
+		s.serve(services.Socket(), fork.GRPC())
+		s.serveWeb(api, fork.HTTP())
 	}
 	s.onStop(s.hub.Stop)
 	return nil
@@ -104,6 +121,16 @@ func (s *Server) serve(g *grpc.Server, l net.Listener) {
 		defer cut.Stop()
 		g.GracefulStop()
 		<-done
+	})
+}
+
+// serveWeb does the same for the API as JSON.
+func (s *Server) serveWeb(api http.Handler, l net.Listener) {
+	web := httpapi.Serve(l, api, s.log)
+	s.onStop(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+		defer cancel()
+		s.complain("stopping HTTP on "+l.Addr().String(), web.Stop(ctx))
 	})
 }
 

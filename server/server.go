@@ -87,15 +87,15 @@ func New(cfg Config) (*Server, error) {
 // Start brings the server up and returns when it takes connections; ctx bounds
 // that only. Ready tells when it has found its mesh.
 func (s *Server) Start(ctx context.Context) error {
-	raft, calls, err := s.listen(ctx)
+	p, err := s.listen(ctx)
 	if err == nil {
-		err = s.openStore(raft)
+		err = s.openStore(p.raft)
 	}
 	if err == nil {
 		err = s.startGossip(ctx)
 	}
 	if err == nil {
-		err = s.serveCalls(ctx, calls)
+		err = s.serveCalls(ctx, p)
 	}
 	if err == nil {
 		err = s.serveHTTP(ctx)

@@ -81,7 +81,7 @@ var homes = []home{
 	{"github.com/miekg/dns", []string{"dns/..."}, swappable},
 	{"github.com/urfave/cli", []string{"internal/cli"}, swappable},
 	{"github.com/goccy/go-yaml", []string{"internal/config"}, swappable},
-	{"google.golang.org/grpc", []string{"api/v1", "api/client", "internal/grpcx", "internal/cli", "server", "server/rpc", "server/push", "agent", "agent/control", "bench/peers"},
+	{"google.golang.org/grpc", []string{"api/v1", "api/client", "internal/grpcx", "internal/cli", "server", "server/rpc", "server/httpapi", "server/push", "agent", "agent/control", "bench/peers"},
 		"only the ends of a call know what carries it"},
 	{"google.golang.org/genproto", []string{"api/v1", "internal/grpcx"}, "only the ends of a call know what carries it"},
 	{"google.golang.org/protobuf", []string{"api/...", "store/...", "server/...", "agent/...", "internal/mesh", "internal/grpcx", "internal/config", "internal/cli", "internal/dev", "bench/peers"},

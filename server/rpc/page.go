@@ -74,9 +74,8 @@ func parsePageToken(token string) (key string, err error) {
 	if token == "" {
 		return "", nil
 	}
-	text, ok := strings.CutPrefix(token, pagePrefix)
-	raw, err := base64.RawURLEncoding.Strict().DecodeString(text)
-	if !ok || err != nil || len(raw) == 0 || len(raw) > maxKey {
+	raw, err := base64.RawURLEncoding.DecodeString(strings.TrimPrefix(token, pagePrefix))
+	if err != nil || len(raw) == 0 || len(raw) > maxKey || pageToken(string(raw)) != token {
 		return "", status.Error(codes.InvalidArgument, "after is not what a page before gave as next: begin anew without it")
 	}
 	return string(raw), nil
