@@ -28,7 +28,8 @@ var engines = []string{"store/...", "proxy/...", "dns/...", "internal/gossip", "
 var steps = [][]string{
 	{"proxy/plan"},
 	{"proxy/exchange", "proxy/relay", "proxy/http2/hpack", "proxy/http2/frame"},
-	{"proxy/http1/codec"},
+	{"proxy/http1/codec", "proxy/http2/mux", "proxy/http2/message"},
+	{"proxy/http2/session"},
 	{"proxy/route", "proxy/balance", "proxy/authz", "proxy/limit", "proxy/mtls", "proxy/observe"},
 	{"proxy/pool"},
 	{"proxy/dispatch"},
