@@ -12,6 +12,7 @@ import (
 	"github.com/meshd/meshd/proxy/dispatch"
 	"github.com/meshd/meshd/proxy/forward"
 	"github.com/meshd/meshd/proxy/http1"
+	"github.com/meshd/meshd/proxy/http2"
 	"github.com/meshd/meshd/proxy/l4"
 	"github.com/meshd/meshd/proxy/mtls"
 	"github.com/meshd/meshd/proxy/observe"
@@ -53,9 +54,19 @@ func (p *Proxy) takeCall(c net.Conn, address netip.AddrPort) {
 		}
 		origin := p.dispatcher.Outbound(address, caller)
 		if service.Protocol == plan.HTTP {
-			return http1.New(http1.Config{Caller: c, Origin: origin, Connect: connect, Patience: origin.Idle()})
+			return p.serveHTTP(c, origin, func() dispatch.Origin { return p.dispatcher.Outbound(address, caller) })
 		}
 		return l4.New(l4.Config{Caller: c, Origin: origin})
+	})
+}
+
+// serveHTTP serves an application in the version of HTTP that it begins with.
+func (p *Proxy) serveHTTP(c net.Conn, origin *dispatch.Outbound, another func() dispatch.Origin) server {
+	return http1.New(http1.Config{
+		Caller: c, Origin: origin, Connect: connect, Patience: origin.Idle(),
+		HTTP2: func(early []byte) http1.Server {
+			return http2.New(http2.Config{Caller: c, Early: early, Origin: another, Connect: connect, Patience: origin.Idle()})
+		},
 	})
 }
 

@@ -34,7 +34,7 @@ var steps = [][]string{
 	{"proxy/pool"},
 	{"proxy/dispatch"},
 	{"proxy/forward"},
-	{"proxy/http1", "proxy/l4"},
+	{"proxy/http1", "proxy/http2", "proxy/l4"},
 	{"proxy"},
 }
 

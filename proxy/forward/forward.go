@@ -57,7 +57,8 @@ type Caller interface {
 	// the request will come.
 	Refuse(p *observe.Problem, drained bool) error
 	// Cut ends an answer in the middle, so that it cannot be taken for complete.
-	Cut()
+	// err is why.
+	Cut(err error)
 	// Abort ends all at once.
 	Abort()
 }

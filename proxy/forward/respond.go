@@ -117,7 +117,7 @@ func (x *Exchange) cutAnswer(err error) {
 	}
 	x.call.Failed()
 	x.caller.SetWriteDeadline(x.stepLimit())
-	x.caller.Cut()
+	x.caller.Cut(err)
 }
 
 // upgrade passes on that the peer goes over to another protocol, and then all

@@ -196,7 +196,7 @@ func (c *caller) Refuse(p *observe.Problem, drained bool) error {
 
 // Cut has the caller notice: by what is missing of the body, or by a reset where
 // its end is the end of the connection.
-func (c *caller) Cut() {
+func (c *caller) Cut(error) {
 	c.Flush()
 	if c.framing == codec.UntilClose {
 		c.Abort()

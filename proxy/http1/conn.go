@@ -31,6 +31,10 @@ type Config struct {
 	Origin dispatch.Origin
 	// Connect connects to peers.
 	Connect forward.Connector
+	// HTTP2 makes a server of a connection on which the client has begun with
+	// HTTP/2 (RFC 9113, 3.3), given what was read of it; nil if that is not
+	// spoken here.
+	HTTP2 func(early []byte) Server
 	// Link says that the other end is an agent: it never half-closes, so that
 	// the end of what it sends is the end of its interest.
 	Link bool
@@ -38,6 +42,12 @@ type Config struct {
 	Patience time.Duration
 	// Until is when the caller's certificate ends; zero is never.
 	Until time.Time
+}
+
+// A Server serves a connection.
+type Server interface {
+	Serve()
+	Drain()
 }
 
 // A Conn serves the requests of one connection.
@@ -48,8 +58,9 @@ type Conn struct {
 	exchange forward.Exchange
 	draining atomic.Bool
 
-	mu   sync.Mutex // of the read deadline while the connection is idle
-	idle bool       // it waits for the first byte of a request
+	mu    sync.Mutex // of the read deadline while the connection is idle
+	idle  bool       // it waits for the first byte of a request
+	other Server     // serves instead, if the client speaks HTTP/2
 }
 
 // New makes a Conn, which Serve runs.
@@ -62,6 +73,10 @@ func New(c Config) *Conn {
 
 // Serve serves requests until the connection ends, and closes it.
 func (c *Conn) Serve() {
+	if c.HTTP2 != nil && c.await() && c.speaksHTTP2() {
+		c.handOver()
+		return
+	}
 	edge := c.Origin.Edge()
 	edge.Opened()
 	defer edge.Closed()
@@ -105,6 +120,9 @@ func (c *Conn) Drain() {
 	c.draining.Store(true)
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.other != nil {
+		c.other.Drain()
+	}
 	if c.idle {
 		c.Caller.SetReadDeadline(past)
 	}

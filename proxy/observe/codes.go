@@ -16,7 +16,7 @@ type Code struct {
 // people look them up.
 var (
 	BadRequest = &Code{Name: "bad-request", Status: 400,
-		Sentence: "The request is not valid HTTP/1.1, or can be read in more than one way.",
+		Sentence: "The request is not valid HTTP, or can be read in more than one way.",
 		Remedy:   "Mend the client; what exactly is wrong stands after the colon. Nothing ambiguous is forwarded, because two servers could read it differently."}
 	AmbiguousPath = &Code{Name: "ambiguous-path", Status: 400,
 		Sentence: "The path can be read in more than one way, and rules of this service depend on it.",
@@ -40,7 +40,7 @@ var (
 		Sentence: "CONNECT and transfer codings other than chunked are not forwarded.",
 		Remedy:   "Call the service directly with its own methods; declare it with protocol tcp if it is no HTTP service."}
 	Version = &Code{Name: "version", Status: 505,
-		Sentence: "Only HTTP/1.1 and HTTP/1.0 are spoken here.",
+		Sentence: "Only HTTP/1.1, HTTP/1.0 and, by prior knowledge, HTTP/2 are spoken here.",
 		Remedy:   "Have the client use HTTP/1.1."}
 
 	Cancelled = &Code{Name: "cancelled", Status: 499,
@@ -77,7 +77,7 @@ var (
 		Sentence: "The connection to the called instance ended before it answered.",
 		Remedy:   "See in the log of the called application whether it crashed or gave up on the request."}
 	BadResponse = &Code{Name: "bad-response", Status: 502,
-		Sentence: "The called application's response is not valid HTTP/1.1.",
+		Sentence: "The called application's response is not valid HTTP.",
 		Remedy:   "Mend the called application; the log of its agent says what exactly is wrong."}
 	ResponseTimeout = &Code{Name: "response-timeout", Status: 504,
 		Sentence: "The called instance did not answer in time.",

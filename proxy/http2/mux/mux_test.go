@@ -32,10 +32,10 @@ func newPeer(t *testing.T, c Config) *peer {
 	return p
 }
 
-// raw gives the connection bytes, one after the other, as the network might.
+// raw gives the connection bytes, short frames one by one, as the network might.
 func (p *peer) raw(b []byte) *peer {
 	p.t.Helper()
-	for end := 1; end <= len(b) || len(b) > 0 && end == 1; end++ {
+	for end := max(1, len(b)-200); end <= len(b) ; end++ {
 		e, n, err := p.c.Next(b[:min(end, len(b))], p.now)
 		if err != nil {
 			p.err = err
@@ -46,7 +46,8 @@ func (p *peer) raw(b []byte) *peer {
 			p.events = append(p.events, e)
 		}
 		if n > 0 {
-			b, end = b[n:], 0
+			b = b[n:]
+			end = max(0, len(b)-201)
 		}
 	}
 	return p
