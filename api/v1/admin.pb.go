@@ -1909,7 +1909,9 @@ type StatusReply struct {
 	SilentServers []string `protobuf:"bytes,11,rep,name=silent_servers,json=silentServers,proto3" json:"silent_servers,omitempty"`
 	// Why the answering server takes no part in the mesh any more; empty when it
 	// does.
-	Problem       string `protobuf:"bytes,12,opt,name=problem,proto3" json:"problem,omitempty"`
+	Problem string `protobuf:"bytes,12,opt,name=problem,proto3" json:"problem,omitempty"`
+	// Scheduled snapshots, of the servers that are configured to make them.
+	Backups       []*BackupStatus `protobuf:"bytes,13,rep,name=backups,proto3" json:"backups,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2028,6 +2030,90 @@ func (x *StatusReply) GetProblem() string {
 	return ""
 }
 
+func (x *StatusReply) GetBackups() []*BackupStatus {
+	if x != nil {
+		return x.Backups
+	}
+	return nil
+}
+
+// How a server fares with its scheduled snapshots.
+type BackupStatus struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Server        string                 `protobuf:"bytes,1,opt,name=server,proto3" json:"server,omitempty"`
+	Dir           string                 `protobuf:"bytes,2,opt,name=dir,proto3" json:"dir,omitempty"`
+	LastUnix      int64                  `protobuf:"varint,3,opt,name=last_unix,json=lastUnix,proto3" json:"last_unix,omitempty"` // when it last made one, 0 when it never did
+	LastIndex     uint64                 `protobuf:"varint,4,opt,name=last_index,json=lastIndex,proto3" json:"last_index,omitempty"`
+	Problem       string                 `protobuf:"bytes,5,opt,name=problem,proto3" json:"problem,omitempty"` // why it could not the last time
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BackupStatus) Reset() {
+	*x = BackupStatus{}
+	mi := &file_api_v1_admin_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BackupStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BackupStatus) ProtoMessage() {}
+
+func (x *BackupStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_api_v1_admin_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BackupStatus.ProtoReflect.Descriptor instead.
+func (*BackupStatus) Descriptor() ([]byte, []int) {
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *BackupStatus) GetServer() string {
+	if x != nil {
+		return x.Server
+	}
+	return ""
+}
+
+func (x *BackupStatus) GetDir() string {
+	if x != nil {
+		return x.Dir
+	}
+	return ""
+}
+
+func (x *BackupStatus) GetLastUnix() int64 {
+	if x != nil {
+		return x.LastUnix
+	}
+	return 0
+}
+
+func (x *BackupStatus) GetLastIndex() uint64 {
+	if x != nil {
+		return x.LastIndex
+	}
+	return 0
+}
+
+func (x *BackupStatus) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
+}
+
 type ServerStatus struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -2044,7 +2130,7 @@ type ServerStatus struct {
 
 func (x *ServerStatus) Reset() {
 	*x = ServerStatus{}
-	mi := &file_api_v1_admin_proto_msgTypes[35]
+	mi := &file_api_v1_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2056,7 +2142,7 @@ func (x *ServerStatus) String() string {
 func (*ServerStatus) ProtoMessage() {}
 
 func (x *ServerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[35]
+	mi := &file_api_v1_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2069,7 +2155,7 @@ func (x *ServerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServerStatus.ProtoReflect.Descriptor instead.
 func (*ServerStatus) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{35}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ServerStatus) GetId() string {
@@ -2142,7 +2228,7 @@ type AgentStatus struct {
 
 func (x *AgentStatus) Reset() {
 	*x = AgentStatus{}
-	mi := &file_api_v1_admin_proto_msgTypes[36]
+	mi := &file_api_v1_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2154,7 +2240,7 @@ func (x *AgentStatus) String() string {
 func (*AgentStatus) ProtoMessage() {}
 
 func (x *AgentStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[36]
+	mi := &file_api_v1_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2167,7 +2253,7 @@ func (x *AgentStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AgentStatus.ProtoReflect.Descriptor instead.
 func (*AgentStatus) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{36}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *AgentStatus) GetNode() string {
@@ -2212,7 +2298,7 @@ type MembersRequest struct {
 
 func (x *MembersRequest) Reset() {
 	*x = MembersRequest{}
-	mi := &file_api_v1_admin_proto_msgTypes[37]
+	mi := &file_api_v1_admin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2224,7 +2310,7 @@ func (x *MembersRequest) String() string {
 func (*MembersRequest) ProtoMessage() {}
 
 func (x *MembersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[37]
+	mi := &file_api_v1_admin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2237,7 +2323,7 @@ func (x *MembersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MembersRequest.ProtoReflect.Descriptor instead.
 func (*MembersRequest) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{37}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *MembersRequest) GetStale() bool {
@@ -2279,7 +2365,7 @@ type MembersReply struct {
 
 func (x *MembersReply) Reset() {
 	*x = MembersReply{}
-	mi := &file_api_v1_admin_proto_msgTypes[38]
+	mi := &file_api_v1_admin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2291,7 +2377,7 @@ func (x *MembersReply) String() string {
 func (*MembersReply) ProtoMessage() {}
 
 func (x *MembersReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[38]
+	mi := &file_api_v1_admin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2304,7 +2390,7 @@ func (x *MembersReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MembersReply.ProtoReflect.Descriptor instead.
 func (*MembersReply) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{38}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *MembersReply) GetServers() []*ServerStatus {
@@ -2346,7 +2432,7 @@ type ListServicesRequest struct {
 
 func (x *ListServicesRequest) Reset() {
 	*x = ListServicesRequest{}
-	mi := &file_api_v1_admin_proto_msgTypes[39]
+	mi := &file_api_v1_admin_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2358,7 +2444,7 @@ func (x *ListServicesRequest) String() string {
 func (*ListServicesRequest) ProtoMessage() {}
 
 func (x *ListServicesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[39]
+	mi := &file_api_v1_admin_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2371,7 +2457,7 @@ func (x *ListServicesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListServicesRequest.ProtoReflect.Descriptor instead.
 func (*ListServicesRequest) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{39}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ListServicesRequest) GetName() string {
@@ -2440,7 +2526,7 @@ type ListServicesReply struct {
 
 func (x *ListServicesReply) Reset() {
 	*x = ListServicesReply{}
-	mi := &file_api_v1_admin_proto_msgTypes[40]
+	mi := &file_api_v1_admin_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2452,7 +2538,7 @@ func (x *ListServicesReply) String() string {
 func (*ListServicesReply) ProtoMessage() {}
 
 func (x *ListServicesReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[40]
+	mi := &file_api_v1_admin_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2465,7 +2551,7 @@ func (x *ListServicesReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListServicesReply.ProtoReflect.Descriptor instead.
 func (*ListServicesReply) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{40}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ListServicesReply) GetServices() []*ServiceSlice {
@@ -2493,7 +2579,7 @@ type ApplyRequest struct {
 
 func (x *ApplyRequest) Reset() {
 	*x = ApplyRequest{}
-	mi := &file_api_v1_admin_proto_msgTypes[41]
+	mi := &file_api_v1_admin_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2505,7 +2591,7 @@ func (x *ApplyRequest) String() string {
 func (*ApplyRequest) ProtoMessage() {}
 
 func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[41]
+	mi := &file_api_v1_admin_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2518,7 +2604,7 @@ func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyRequest.ProtoReflect.Descriptor instead.
 func (*ApplyRequest) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{41}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ApplyRequest) GetResources() []*Resource {
@@ -2547,7 +2633,7 @@ type ApplyReply struct {
 
 func (x *ApplyReply) Reset() {
 	*x = ApplyReply{}
-	mi := &file_api_v1_admin_proto_msgTypes[42]
+	mi := &file_api_v1_admin_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2559,7 +2645,7 @@ func (x *ApplyReply) String() string {
 func (*ApplyReply) ProtoMessage() {}
 
 func (x *ApplyReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[42]
+	mi := &file_api_v1_admin_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2572,7 +2658,7 @@ func (x *ApplyReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyReply.ProtoReflect.Descriptor instead.
 func (*ApplyReply) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{42}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ApplyReply) GetProblems() []*Problem {
@@ -2609,7 +2695,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_api_v1_admin_proto_msgTypes[43]
+	mi := &file_api_v1_admin_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2621,7 +2707,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[43]
+	mi := &file_api_v1_admin_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2634,7 +2720,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{43}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Problem) GetResource() int32 {
@@ -2676,7 +2762,7 @@ type Change struct {
 
 func (x *Change) Reset() {
 	*x = Change{}
-	mi := &file_api_v1_admin_proto_msgTypes[44]
+	mi := &file_api_v1_admin_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2688,7 +2774,7 @@ func (x *Change) String() string {
 func (*Change) ProtoMessage() {}
 
 func (x *Change) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[44]
+	mi := &file_api_v1_admin_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2701,7 +2787,7 @@ func (x *Change) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Change.ProtoReflect.Descriptor instead.
 func (*Change) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{44}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Change) GetKind() string {
@@ -2739,7 +2825,7 @@ type GetResourcesRequest struct {
 
 func (x *GetResourcesRequest) Reset() {
 	*x = GetResourcesRequest{}
-	mi := &file_api_v1_admin_proto_msgTypes[45]
+	mi := &file_api_v1_admin_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2751,7 +2837,7 @@ func (x *GetResourcesRequest) String() string {
 func (*GetResourcesRequest) ProtoMessage() {}
 
 func (x *GetResourcesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[45]
+	mi := &file_api_v1_admin_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2764,7 +2850,7 @@ func (x *GetResourcesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetResourcesRequest.ProtoReflect.Descriptor instead.
 func (*GetResourcesRequest) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{45}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *GetResourcesRequest) GetKind() string {
@@ -2819,7 +2905,7 @@ type GetResourcesReply struct {
 
 func (x *GetResourcesReply) Reset() {
 	*x = GetResourcesReply{}
-	mi := &file_api_v1_admin_proto_msgTypes[46]
+	mi := &file_api_v1_admin_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2831,7 +2917,7 @@ func (x *GetResourcesReply) String() string {
 func (*GetResourcesReply) ProtoMessage() {}
 
 func (x *GetResourcesReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[46]
+	mi := &file_api_v1_admin_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2844,7 +2930,7 @@ func (x *GetResourcesReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetResourcesReply.ProtoReflect.Descriptor instead.
 func (*GetResourcesReply) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{46}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *GetResourcesReply) GetResources() []*Resource {
@@ -2873,7 +2959,7 @@ type DeleteRequest struct {
 
 func (x *DeleteRequest) Reset() {
 	*x = DeleteRequest{}
-	mi := &file_api_v1_admin_proto_msgTypes[47]
+	mi := &file_api_v1_admin_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2885,7 +2971,7 @@ func (x *DeleteRequest) String() string {
 func (*DeleteRequest) ProtoMessage() {}
 
 func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[47]
+	mi := &file_api_v1_admin_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2898,7 +2984,7 @@ func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteRequest.ProtoReflect.Descriptor instead.
 func (*DeleteRequest) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{47}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *DeleteRequest) GetKind() string {
@@ -2932,7 +3018,7 @@ type DeleteReply struct {
 
 func (x *DeleteReply) Reset() {
 	*x = DeleteReply{}
-	mi := &file_api_v1_admin_proto_msgTypes[48]
+	mi := &file_api_v1_admin_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2944,7 +3030,7 @@ func (x *DeleteReply) String() string {
 func (*DeleteReply) ProtoMessage() {}
 
 func (x *DeleteReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[48]
+	mi := &file_api_v1_admin_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2957,7 +3043,7 @@ func (x *DeleteReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteReply.ProtoReflect.Descriptor instead.
 func (*DeleteReply) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{48}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *DeleteReply) GetProblems() []*Problem {
@@ -2988,7 +3074,7 @@ type CreateTokenRequest struct {
 
 func (x *CreateTokenRequest) Reset() {
 	*x = CreateTokenRequest{}
-	mi := &file_api_v1_admin_proto_msgTypes[49]
+	mi := &file_api_v1_admin_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3000,7 +3086,7 @@ func (x *CreateTokenRequest) String() string {
 func (*CreateTokenRequest) ProtoMessage() {}
 
 func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[49]
+	mi := &file_api_v1_admin_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3013,7 +3099,7 @@ func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{49}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *CreateTokenRequest) GetServer() bool {
@@ -3069,7 +3155,7 @@ type CreateTokenReply struct {
 
 func (x *CreateTokenReply) Reset() {
 	*x = CreateTokenReply{}
-	mi := &file_api_v1_admin_proto_msgTypes[50]
+	mi := &file_api_v1_admin_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3081,7 +3167,7 @@ func (x *CreateTokenReply) String() string {
 func (*CreateTokenReply) ProtoMessage() {}
 
 func (x *CreateTokenReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[50]
+	mi := &file_api_v1_admin_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3094,7 +3180,7 @@ func (x *CreateTokenReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenReply.ProtoReflect.Descriptor instead.
 func (*CreateTokenReply) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{50}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *CreateTokenReply) GetToken() string {
@@ -3127,7 +3213,7 @@ type ListTokensRequest struct {
 
 func (x *ListTokensRequest) Reset() {
 	*x = ListTokensRequest{}
-	mi := &file_api_v1_admin_proto_msgTypes[51]
+	mi := &file_api_v1_admin_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3139,7 +3225,7 @@ func (x *ListTokensRequest) String() string {
 func (*ListTokensRequest) ProtoMessage() {}
 
 func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[51]
+	mi := &file_api_v1_admin_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3152,7 +3238,7 @@ func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensRequest.ProtoReflect.Descriptor instead.
 func (*ListTokensRequest) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{51}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *ListTokensRequest) GetPage() *Page {
@@ -3172,7 +3258,7 @@ type ListTokensReply struct {
 
 func (x *ListTokensReply) Reset() {
 	*x = ListTokensReply{}
-	mi := &file_api_v1_admin_proto_msgTypes[52]
+	mi := &file_api_v1_admin_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3184,7 +3270,7 @@ func (x *ListTokensReply) String() string {
 func (*ListTokensReply) ProtoMessage() {}
 
 func (x *ListTokensReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[52]
+	mi := &file_api_v1_admin_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3197,7 +3283,7 @@ func (x *ListTokensReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensReply.ProtoReflect.Descriptor instead.
 func (*ListTokensReply) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{52}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *ListTokensReply) GetTokens() []*Token {
@@ -3223,7 +3309,7 @@ type RevokeTokenRequest struct {
 
 func (x *RevokeTokenRequest) Reset() {
 	*x = RevokeTokenRequest{}
-	mi := &file_api_v1_admin_proto_msgTypes[53]
+	mi := &file_api_v1_admin_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3235,7 +3321,7 @@ func (x *RevokeTokenRequest) String() string {
 func (*RevokeTokenRequest) ProtoMessage() {}
 
 func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[53]
+	mi := &file_api_v1_admin_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3248,7 +3334,7 @@ func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenRequest.ProtoReflect.Descriptor instead.
 func (*RevokeTokenRequest) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{53}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *RevokeTokenRequest) GetId() string {
@@ -3266,7 +3352,7 @@ type RevokeTokenReply struct {
 
 func (x *RevokeTokenReply) Reset() {
 	*x = RevokeTokenReply{}
-	mi := &file_api_v1_admin_proto_msgTypes[54]
+	mi := &file_api_v1_admin_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3278,7 +3364,7 @@ func (x *RevokeTokenReply) String() string {
 func (*RevokeTokenReply) ProtoMessage() {}
 
 func (x *RevokeTokenReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[54]
+	mi := &file_api_v1_admin_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3291,7 +3377,7 @@ func (x *RevokeTokenReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenReply.ProtoReflect.Descriptor instead.
 func (*RevokeTokenReply) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{54}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{55}
 }
 
 type LeaveRequest struct {
@@ -3302,7 +3388,7 @@ type LeaveRequest struct {
 
 func (x *LeaveRequest) Reset() {
 	*x = LeaveRequest{}
-	mi := &file_api_v1_admin_proto_msgTypes[55]
+	mi := &file_api_v1_admin_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3314,7 +3400,7 @@ func (x *LeaveRequest) String() string {
 func (*LeaveRequest) ProtoMessage() {}
 
 func (x *LeaveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[55]
+	mi := &file_api_v1_admin_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3327,7 +3413,7 @@ func (x *LeaveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaveRequest.ProtoReflect.Descriptor instead.
 func (*LeaveRequest) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{55}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{56}
 }
 
 type LeaveReply struct {
@@ -3338,7 +3424,7 @@ type LeaveReply struct {
 
 func (x *LeaveReply) Reset() {
 	*x = LeaveReply{}
-	mi := &file_api_v1_admin_proto_msgTypes[56]
+	mi := &file_api_v1_admin_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3350,7 +3436,7 @@ func (x *LeaveReply) String() string {
 func (*LeaveReply) ProtoMessage() {}
 
 func (x *LeaveReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[56]
+	mi := &file_api_v1_admin_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3363,7 +3449,7 @@ func (x *LeaveReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaveReply.ProtoReflect.Descriptor instead.
 func (*LeaveReply) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{56}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{57}
 }
 
 // A Declaration is a service as somebody on its host declares it.
@@ -3387,7 +3473,7 @@ type Declaration struct {
 
 func (x *Declaration) Reset() {
 	*x = Declaration{}
-	mi := &file_api_v1_admin_proto_msgTypes[57]
+	mi := &file_api_v1_admin_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3399,7 +3485,7 @@ func (x *Declaration) String() string {
 func (*Declaration) ProtoMessage() {}
 
 func (x *Declaration) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[57]
+	mi := &file_api_v1_admin_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3412,7 +3498,7 @@ func (x *Declaration) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Declaration.ProtoReflect.Descriptor instead.
 func (*Declaration) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{57}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *Declaration) GetName() string {
@@ -3500,7 +3586,7 @@ type CheckSpec struct {
 
 func (x *CheckSpec) Reset() {
 	*x = CheckSpec{}
-	mi := &file_api_v1_admin_proto_msgTypes[58]
+	mi := &file_api_v1_admin_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3512,7 +3598,7 @@ func (x *CheckSpec) String() string {
 func (*CheckSpec) ProtoMessage() {}
 
 func (x *CheckSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[58]
+	mi := &file_api_v1_admin_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3525,7 +3611,7 @@ func (x *CheckSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckSpec.ProtoReflect.Descriptor instead.
 func (*CheckSpec) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{58}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *CheckSpec) GetKind() isCheckSpec_Kind {
@@ -3592,7 +3678,7 @@ type AddServiceRequest struct {
 
 func (x *AddServiceRequest) Reset() {
 	*x = AddServiceRequest{}
-	mi := &file_api_v1_admin_proto_msgTypes[59]
+	mi := &file_api_v1_admin_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3604,7 +3690,7 @@ func (x *AddServiceRequest) String() string {
 func (*AddServiceRequest) ProtoMessage() {}
 
 func (x *AddServiceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[59]
+	mi := &file_api_v1_admin_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3617,7 +3703,7 @@ func (x *AddServiceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddServiceRequest.ProtoReflect.Descriptor instead.
 func (*AddServiceRequest) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{59}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *AddServiceRequest) GetDeclaration() *Declaration {
@@ -3640,7 +3726,7 @@ type AddServiceReply struct {
 
 func (x *AddServiceReply) Reset() {
 	*x = AddServiceReply{}
-	mi := &file_api_v1_admin_proto_msgTypes[60]
+	mi := &file_api_v1_admin_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3652,7 +3738,7 @@ func (x *AddServiceReply) String() string {
 func (*AddServiceReply) ProtoMessage() {}
 
 func (x *AddServiceReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[60]
+	mi := &file_api_v1_admin_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3665,7 +3751,7 @@ func (x *AddServiceReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddServiceReply.ProtoReflect.Descriptor instead.
 func (*AddServiceReply) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{60}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *AddServiceReply) GetAddress() string {
@@ -3705,7 +3791,7 @@ type RemoveServiceRequest struct {
 
 func (x *RemoveServiceRequest) Reset() {
 	*x = RemoveServiceRequest{}
-	mi := &file_api_v1_admin_proto_msgTypes[61]
+	mi := &file_api_v1_admin_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3717,7 +3803,7 @@ func (x *RemoveServiceRequest) String() string {
 func (*RemoveServiceRequest) ProtoMessage() {}
 
 func (x *RemoveServiceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[61]
+	mi := &file_api_v1_admin_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3730,7 +3816,7 @@ func (x *RemoveServiceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveServiceRequest.ProtoReflect.Descriptor instead.
 func (*RemoveServiceRequest) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{61}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *RemoveServiceRequest) GetId() string {
@@ -3748,7 +3834,7 @@ type RemoveServiceReply struct {
 
 func (x *RemoveServiceReply) Reset() {
 	*x = RemoveServiceReply{}
-	mi := &file_api_v1_admin_proto_msgTypes[62]
+	mi := &file_api_v1_admin_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3760,7 +3846,7 @@ func (x *RemoveServiceReply) String() string {
 func (*RemoveServiceReply) ProtoMessage() {}
 
 func (x *RemoveServiceReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[62]
+	mi := &file_api_v1_admin_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3773,7 +3859,7 @@ func (x *RemoveServiceReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveServiceReply.ProtoReflect.Descriptor instead.
 func (*RemoveServiceReply) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{62}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{63}
 }
 
 type LocalStatusRequest struct {
@@ -3784,7 +3870,7 @@ type LocalStatusRequest struct {
 
 func (x *LocalStatusRequest) Reset() {
 	*x = LocalStatusRequest{}
-	mi := &file_api_v1_admin_proto_msgTypes[63]
+	mi := &file_api_v1_admin_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3796,7 +3882,7 @@ func (x *LocalStatusRequest) String() string {
 func (*LocalStatusRequest) ProtoMessage() {}
 
 func (x *LocalStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[63]
+	mi := &file_api_v1_admin_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3809,7 +3895,7 @@ func (x *LocalStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LocalStatusRequest.ProtoReflect.Descriptor instead.
 func (*LocalStatusRequest) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{63}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{64}
 }
 
 type LocalStatusReply struct {
@@ -3830,7 +3916,7 @@ type LocalStatusReply struct {
 
 func (x *LocalStatusReply) Reset() {
 	*x = LocalStatusReply{}
-	mi := &file_api_v1_admin_proto_msgTypes[64]
+	mi := &file_api_v1_admin_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3842,7 +3928,7 @@ func (x *LocalStatusReply) String() string {
 func (*LocalStatusReply) ProtoMessage() {}
 
 func (x *LocalStatusReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[64]
+	mi := &file_api_v1_admin_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3855,7 +3941,7 @@ func (x *LocalStatusReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LocalStatusReply.ProtoReflect.Descriptor instead.
 func (*LocalStatusReply) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{64}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *LocalStatusReply) GetNode() string {
@@ -3941,7 +4027,7 @@ type LocalService struct {
 
 func (x *LocalService) Reset() {
 	*x = LocalService{}
-	mi := &file_api_v1_admin_proto_msgTypes[65]
+	mi := &file_api_v1_admin_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3953,7 +4039,7 @@ func (x *LocalService) String() string {
 func (*LocalService) ProtoMessage() {}
 
 func (x *LocalService) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[65]
+	mi := &file_api_v1_admin_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3966,7 +4052,7 @@ func (x *LocalService) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LocalService.ProtoReflect.Descriptor instead.
 func (*LocalService) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{65}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *LocalService) GetDeclaration() *Declaration {
@@ -4014,7 +4100,7 @@ type LocalCertificate struct {
 
 func (x *LocalCertificate) Reset() {
 	*x = LocalCertificate{}
-	mi := &file_api_v1_admin_proto_msgTypes[66]
+	mi := &file_api_v1_admin_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4026,7 +4112,7 @@ func (x *LocalCertificate) String() string {
 func (*LocalCertificate) ProtoMessage() {}
 
 func (x *LocalCertificate) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[66]
+	mi := &file_api_v1_admin_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4039,7 +4125,7 @@ func (x *LocalCertificate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LocalCertificate.ProtoReflect.Descriptor instead.
 func (*LocalCertificate) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{66}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *LocalCertificate) GetIdentity() string {
@@ -4064,7 +4150,7 @@ type PeerAgentsRequest struct {
 
 func (x *PeerAgentsRequest) Reset() {
 	*x = PeerAgentsRequest{}
-	mi := &file_api_v1_admin_proto_msgTypes[67]
+	mi := &file_api_v1_admin_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4076,7 +4162,7 @@ func (x *PeerAgentsRequest) String() string {
 func (*PeerAgentsRequest) ProtoMessage() {}
 
 func (x *PeerAgentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[67]
+	mi := &file_api_v1_admin_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4089,19 +4175,20 @@ func (x *PeerAgentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerAgentsRequest.ProtoReflect.Descriptor instead.
 func (*PeerAgentsRequest) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{67}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{68}
 }
 
 type PeerAgentsReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Agents        []*AgentStatus         `protobuf:"bytes,1,rep,name=agents,proto3" json:"agents,omitempty"`
+	Backup        *BackupStatus          `protobuf:"bytes,2,opt,name=backup,proto3" json:"backup,omitempty"` // absent when it makes no snapshots
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PeerAgentsReply) Reset() {
 	*x = PeerAgentsReply{}
-	mi := &file_api_v1_admin_proto_msgTypes[68]
+	mi := &file_api_v1_admin_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4113,7 +4200,7 @@ func (x *PeerAgentsReply) String() string {
 func (*PeerAgentsReply) ProtoMessage() {}
 
 func (x *PeerAgentsReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[68]
+	mi := &file_api_v1_admin_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4126,12 +4213,19 @@ func (x *PeerAgentsReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerAgentsReply.ProtoReflect.Descriptor instead.
 func (*PeerAgentsReply) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{68}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *PeerAgentsReply) GetAgents() []*AgentStatus {
 	if x != nil {
 		return x.Agents
+	}
+	return nil
+}
+
+func (x *PeerAgentsReply) GetBackup() *BackupStatus {
+	if x != nil {
+		return x.Backup
 	}
 	return nil
 }
@@ -4144,7 +4238,7 @@ type ProgressRequest struct {
 
 func (x *ProgressRequest) Reset() {
 	*x = ProgressRequest{}
-	mi := &file_api_v1_admin_proto_msgTypes[69]
+	mi := &file_api_v1_admin_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4156,7 +4250,7 @@ func (x *ProgressRequest) String() string {
 func (*ProgressRequest) ProtoMessage() {}
 
 func (x *ProgressRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[69]
+	mi := &file_api_v1_admin_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4169,7 +4263,7 @@ func (x *ProgressRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProgressRequest.ProtoReflect.Descriptor instead.
 func (*ProgressRequest) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{69}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{70}
 }
 
 type ProgressReply struct {
@@ -4193,7 +4287,7 @@ type ProgressReply struct {
 
 func (x *ProgressReply) Reset() {
 	*x = ProgressReply{}
-	mi := &file_api_v1_admin_proto_msgTypes[70]
+	mi := &file_api_v1_admin_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4205,7 +4299,7 @@ func (x *ProgressReply) String() string {
 func (*ProgressReply) ProtoMessage() {}
 
 func (x *ProgressReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[70]
+	mi := &file_api_v1_admin_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4218,7 +4312,7 @@ func (x *ProgressReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProgressReply.ProtoReflect.Descriptor instead.
 func (*ProgressReply) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{70}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *ProgressReply) GetId() string {
@@ -4292,7 +4386,7 @@ type ReadIndexRequest struct {
 
 func (x *ReadIndexRequest) Reset() {
 	*x = ReadIndexRequest{}
-	mi := &file_api_v1_admin_proto_msgTypes[71]
+	mi := &file_api_v1_admin_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4304,7 +4398,7 @@ func (x *ReadIndexRequest) String() string {
 func (*ReadIndexRequest) ProtoMessage() {}
 
 func (x *ReadIndexRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[71]
+	mi := &file_api_v1_admin_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4317,7 +4411,7 @@ func (x *ReadIndexRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadIndexRequest.ProtoReflect.Descriptor instead.
 func (*ReadIndexRequest) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{71}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{72}
 }
 
 type ReadIndexReply struct {
@@ -4329,7 +4423,7 @@ type ReadIndexReply struct {
 
 func (x *ReadIndexReply) Reset() {
 	*x = ReadIndexReply{}
-	mi := &file_api_v1_admin_proto_msgTypes[72]
+	mi := &file_api_v1_admin_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4341,7 +4435,7 @@ func (x *ReadIndexReply) String() string {
 func (*ReadIndexReply) ProtoMessage() {}
 
 func (x *ReadIndexReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[72]
+	mi := &file_api_v1_admin_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4354,7 +4448,7 @@ func (x *ReadIndexReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadIndexReply.ProtoReflect.Descriptor instead.
 func (*ReadIndexReply) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{72}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *ReadIndexReply) GetIndex() uint64 {
@@ -4373,7 +4467,7 @@ type ProposeRequest struct {
 
 func (x *ProposeRequest) Reset() {
 	*x = ProposeRequest{}
-	mi := &file_api_v1_admin_proto_msgTypes[73]
+	mi := &file_api_v1_admin_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4385,7 +4479,7 @@ func (x *ProposeRequest) String() string {
 func (*ProposeRequest) ProtoMessage() {}
 
 func (x *ProposeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[73]
+	mi := &file_api_v1_admin_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4398,7 +4492,7 @@ func (x *ProposeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposeRequest.ProtoReflect.Descriptor instead.
 func (*ProposeRequest) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{73}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *ProposeRequest) GetEntry() []byte {
@@ -4418,7 +4512,7 @@ type ProposeReply struct {
 
 func (x *ProposeReply) Reset() {
 	*x = ProposeReply{}
-	mi := &file_api_v1_admin_proto_msgTypes[74]
+	mi := &file_api_v1_admin_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4430,7 +4524,7 @@ func (x *ProposeReply) String() string {
 func (*ProposeReply) ProtoMessage() {}
 
 func (x *ProposeReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_admin_proto_msgTypes[74]
+	mi := &file_api_v1_admin_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4443,7 +4537,7 @@ func (x *ProposeReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposeReply.ProtoReflect.Descriptor instead.
 func (*ProposeReply) Descriptor() ([]byte, []int) {
-	return file_api_v1_admin_proto_rawDescGZIP(), []int{74}
+	return file_api_v1_admin_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *ProposeReply) GetIndex() uint64 {
@@ -4589,7 +4683,7 @@ const file_api_v1_admin_proto_rawDesc = "" +
 	"other_mesh\x18\x02 \x01(\bR\totherMesh\",\n" +
 	"\x14RestoreSnapshotReply\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\"\x0f\n" +
-	"\rStatusRequest\"\xaa\x03\n" +
+	"\rStatusRequest\"\xdc\x03\n" +
 	"\vStatusReply\x12+\n" +
 	"\acluster\x18\x01 \x01(\v2\x11.meshd.v1.ClusterR\acluster\x120\n" +
 	"\aservers\x18\x02 \x03(\v2\x16.meshd.v1.ServerStatusR\aservers\x12\x14\n" +
@@ -4604,7 +4698,15 @@ const file_api_v1_admin_proto_rawDesc = "" +
 	"\x06agents\x18\n" +
 	" \x03(\v2\x15.meshd.v1.AgentStatusR\x06agents\x12%\n" +
 	"\x0esilent_servers\x18\v \x03(\tR\rsilentServers\x12\x18\n" +
-	"\aproblem\x18\f \x01(\tR\aproblem\"\xbe\x01\n" +
+	"\aproblem\x18\f \x01(\tR\aproblem\x120\n" +
+	"\abackups\x18\r \x03(\v2\x16.meshd.v1.BackupStatusR\abackups\"\x8e\x01\n" +
+	"\fBackupStatus\x12\x16\n" +
+	"\x06server\x18\x01 \x01(\tR\x06server\x12\x10\n" +
+	"\x03dir\x18\x02 \x01(\tR\x03dir\x12\x1b\n" +
+	"\tlast_unix\x18\x03 \x01(\x03R\blastUnix\x12\x1d\n" +
+	"\n" +
+	"last_index\x18\x04 \x01(\x04R\tlastIndex\x12\x18\n" +
+	"\aproblem\x18\x05 \x01(\tR\aproblem\"\xbe\x01\n" +
 	"\fServerStatus\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -4754,9 +4856,10 @@ const file_api_v1_admin_proto_rawDesc = "" +
 	"\x10LocalCertificate\x12\x1a\n" +
 	"\bidentity\x18\x01 \x01(\tR\bidentity\x12$\n" +
 	"\x0enot_after_unix\x18\x02 \x01(\x03R\fnotAfterUnix\"\x13\n" +
-	"\x11PeerAgentsRequest\"@\n" +
+	"\x11PeerAgentsRequest\"p\n" +
 	"\x0fPeerAgentsReply\x12-\n" +
-	"\x06agents\x18\x01 \x03(\v2\x15.meshd.v1.AgentStatusR\x06agents\"\x11\n" +
+	"\x06agents\x18\x01 \x03(\v2\x15.meshd.v1.AgentStatusR\x06agents\x12.\n" +
+	"\x06backup\x18\x02 \x01(\v2\x16.meshd.v1.BackupStatusR\x06backup\"\x11\n" +
 	"\x0fProgressRequest\"\xc4\x02\n" +
 	"\rProgressReply\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
@@ -4828,7 +4931,7 @@ func file_api_v1_admin_proto_rawDescGZIP() []byte {
 	return file_api_v1_admin_proto_rawDescData
 }
 
-var file_api_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 77)
+var file_api_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 78)
 var file_api_v1_admin_proto_goTypes = []any{
 	(*Page)(nil),                      // 0: meshd.v1.Page
 	(*CreateAccessTokenRequest)(nil),  // 1: meshd.v1.CreateAccessTokenRequest
@@ -4865,177 +4968,180 @@ var file_api_v1_admin_proto_goTypes = []any{
 	(*RestoreSnapshotReply)(nil),      // 32: meshd.v1.RestoreSnapshotReply
 	(*StatusRequest)(nil),             // 33: meshd.v1.StatusRequest
 	(*StatusReply)(nil),               // 34: meshd.v1.StatusReply
-	(*ServerStatus)(nil),              // 35: meshd.v1.ServerStatus
-	(*AgentStatus)(nil),               // 36: meshd.v1.AgentStatus
-	(*MembersRequest)(nil),            // 37: meshd.v1.MembersRequest
-	(*MembersReply)(nil),              // 38: meshd.v1.MembersReply
-	(*ListServicesRequest)(nil),       // 39: meshd.v1.ListServicesRequest
-	(*ListServicesReply)(nil),         // 40: meshd.v1.ListServicesReply
-	(*ApplyRequest)(nil),              // 41: meshd.v1.ApplyRequest
-	(*ApplyReply)(nil),                // 42: meshd.v1.ApplyReply
-	(*Problem)(nil),                   // 43: meshd.v1.Problem
-	(*Change)(nil),                    // 44: meshd.v1.Change
-	(*GetResourcesRequest)(nil),       // 45: meshd.v1.GetResourcesRequest
-	(*GetResourcesReply)(nil),         // 46: meshd.v1.GetResourcesReply
-	(*DeleteRequest)(nil),             // 47: meshd.v1.DeleteRequest
-	(*DeleteReply)(nil),               // 48: meshd.v1.DeleteReply
-	(*CreateTokenRequest)(nil),        // 49: meshd.v1.CreateTokenRequest
-	(*CreateTokenReply)(nil),          // 50: meshd.v1.CreateTokenReply
-	(*ListTokensRequest)(nil),         // 51: meshd.v1.ListTokensRequest
-	(*ListTokensReply)(nil),           // 52: meshd.v1.ListTokensReply
-	(*RevokeTokenRequest)(nil),        // 53: meshd.v1.RevokeTokenRequest
-	(*RevokeTokenReply)(nil),          // 54: meshd.v1.RevokeTokenReply
-	(*LeaveRequest)(nil),              // 55: meshd.v1.LeaveRequest
-	(*LeaveReply)(nil),                // 56: meshd.v1.LeaveReply
-	(*Declaration)(nil),               // 57: meshd.v1.Declaration
-	(*CheckSpec)(nil),                 // 58: meshd.v1.CheckSpec
-	(*AddServiceRequest)(nil),         // 59: meshd.v1.AddServiceRequest
-	(*AddServiceReply)(nil),           // 60: meshd.v1.AddServiceReply
-	(*RemoveServiceRequest)(nil),      // 61: meshd.v1.RemoveServiceRequest
-	(*RemoveServiceReply)(nil),        // 62: meshd.v1.RemoveServiceReply
-	(*LocalStatusRequest)(nil),        // 63: meshd.v1.LocalStatusRequest
-	(*LocalStatusReply)(nil),          // 64: meshd.v1.LocalStatusReply
-	(*LocalService)(nil),              // 65: meshd.v1.LocalService
-	(*LocalCertificate)(nil),          // 66: meshd.v1.LocalCertificate
-	(*PeerAgentsRequest)(nil),         // 67: meshd.v1.PeerAgentsRequest
-	(*PeerAgentsReply)(nil),           // 68: meshd.v1.PeerAgentsReply
-	(*ProgressRequest)(nil),           // 69: meshd.v1.ProgressRequest
-	(*ProgressReply)(nil),             // 70: meshd.v1.ProgressReply
-	(*ReadIndexRequest)(nil),          // 71: meshd.v1.ReadIndexRequest
-	(*ReadIndexReply)(nil),            // 72: meshd.v1.ReadIndexReply
-	(*ProposeRequest)(nil),            // 73: meshd.v1.ProposeRequest
-	(*ProposeReply)(nil),              // 74: meshd.v1.ProposeReply
-	nil,                               // 75: meshd.v1.ListServicesRequest.MetaEntry
-	nil,                               // 76: meshd.v1.Declaration.MetaEntry
-	(Role)(0),                         // 77: meshd.v1.Role
-	(*durationpb.Duration)(nil),       // 78: google.protobuf.Duration
-	(*AccessToken)(nil),               // 79: meshd.v1.AccessToken
-	(*AuditRecord)(nil),               // 80: meshd.v1.AuditRecord
-	(Rotation_Phase)(0),               // 81: meshd.v1.Rotation.Phase
-	(*Cluster)(nil),                   // 82: meshd.v1.Cluster
-	(NodeState)(0),                    // 83: meshd.v1.NodeState
-	(*Node)(nil),                      // 84: meshd.v1.Node
-	(Health)(0),                       // 85: meshd.v1.Health
-	(*ServiceSlice)(nil),              // 86: meshd.v1.ServiceSlice
-	(*Resource)(nil),                  // 87: meshd.v1.Resource
-	(*Token)(nil),                     // 88: meshd.v1.Token
-	(Protocol)(0),                     // 89: meshd.v1.Protocol
+	(*BackupStatus)(nil),              // 35: meshd.v1.BackupStatus
+	(*ServerStatus)(nil),              // 36: meshd.v1.ServerStatus
+	(*AgentStatus)(nil),               // 37: meshd.v1.AgentStatus
+	(*MembersRequest)(nil),            // 38: meshd.v1.MembersRequest
+	(*MembersReply)(nil),              // 39: meshd.v1.MembersReply
+	(*ListServicesRequest)(nil),       // 40: meshd.v1.ListServicesRequest
+	(*ListServicesReply)(nil),         // 41: meshd.v1.ListServicesReply
+	(*ApplyRequest)(nil),              // 42: meshd.v1.ApplyRequest
+	(*ApplyReply)(nil),                // 43: meshd.v1.ApplyReply
+	(*Problem)(nil),                   // 44: meshd.v1.Problem
+	(*Change)(nil),                    // 45: meshd.v1.Change
+	(*GetResourcesRequest)(nil),       // 46: meshd.v1.GetResourcesRequest
+	(*GetResourcesReply)(nil),         // 47: meshd.v1.GetResourcesReply
+	(*DeleteRequest)(nil),             // 48: meshd.v1.DeleteRequest
+	(*DeleteReply)(nil),               // 49: meshd.v1.DeleteReply
+	(*CreateTokenRequest)(nil),        // 50: meshd.v1.CreateTokenRequest
+	(*CreateTokenReply)(nil),          // 51: meshd.v1.CreateTokenReply
+	(*ListTokensRequest)(nil),         // 52: meshd.v1.ListTokensRequest
+	(*ListTokensReply)(nil),           // 53: meshd.v1.ListTokensReply
+	(*RevokeTokenRequest)(nil),        // 54: meshd.v1.RevokeTokenRequest
+	(*RevokeTokenReply)(nil),          // 55: meshd.v1.RevokeTokenReply
+	(*LeaveRequest)(nil),              // 56: meshd.v1.LeaveRequest
+	(*LeaveReply)(nil),                // 57: meshd.v1.LeaveReply
+	(*Declaration)(nil),               // 58: meshd.v1.Declaration
+	(*CheckSpec)(nil),                 // 59: meshd.v1.CheckSpec
+	(*AddServiceRequest)(nil),         // 60: meshd.v1.AddServiceRequest
+	(*AddServiceReply)(nil),           // 61: meshd.v1.AddServiceReply
+	(*RemoveServiceRequest)(nil),      // 62: meshd.v1.RemoveServiceRequest
+	(*RemoveServiceReply)(nil),        // 63: meshd.v1.RemoveServiceReply
+	(*LocalStatusRequest)(nil),        // 64: meshd.v1.LocalStatusRequest
+	(*LocalStatusReply)(nil),          // 65: meshd.v1.LocalStatusReply
+	(*LocalService)(nil),              // 66: meshd.v1.LocalService
+	(*LocalCertificate)(nil),          // 67: meshd.v1.LocalCertificate
+	(*PeerAgentsRequest)(nil),         // 68: meshd.v1.PeerAgentsRequest
+	(*PeerAgentsReply)(nil),           // 69: meshd.v1.PeerAgentsReply
+	(*ProgressRequest)(nil),           // 70: meshd.v1.ProgressRequest
+	(*ProgressReply)(nil),             // 71: meshd.v1.ProgressReply
+	(*ReadIndexRequest)(nil),          // 72: meshd.v1.ReadIndexRequest
+	(*ReadIndexReply)(nil),            // 73: meshd.v1.ReadIndexReply
+	(*ProposeRequest)(nil),            // 74: meshd.v1.ProposeRequest
+	(*ProposeReply)(nil),              // 75: meshd.v1.ProposeReply
+	nil,                               // 76: meshd.v1.ListServicesRequest.MetaEntry
+	nil,                               // 77: meshd.v1.Declaration.MetaEntry
+	(Role)(0),                         // 78: meshd.v1.Role
+	(*durationpb.Duration)(nil),       // 79: google.protobuf.Duration
+	(*AccessToken)(nil),               // 80: meshd.v1.AccessToken
+	(*AuditRecord)(nil),               // 81: meshd.v1.AuditRecord
+	(Rotation_Phase)(0),               // 82: meshd.v1.Rotation.Phase
+	(*Cluster)(nil),                   // 83: meshd.v1.Cluster
+	(NodeState)(0),                    // 84: meshd.v1.NodeState
+	(*Node)(nil),                      // 85: meshd.v1.Node
+	(Health)(0),                       // 86: meshd.v1.Health
+	(*ServiceSlice)(nil),              // 87: meshd.v1.ServiceSlice
+	(*Resource)(nil),                  // 88: meshd.v1.Resource
+	(*Token)(nil),                     // 89: meshd.v1.Token
+	(Protocol)(0),                     // 90: meshd.v1.Protocol
 }
 var file_api_v1_admin_proto_depIdxs = []int32{
-	77, // 0: meshd.v1.CreateAccessTokenRequest.role:type_name -> meshd.v1.Role
-	78, // 1: meshd.v1.CreateAccessTokenRequest.ttl:type_name -> google.protobuf.Duration
+	78, // 0: meshd.v1.CreateAccessTokenRequest.role:type_name -> meshd.v1.Role
+	79, // 1: meshd.v1.CreateAccessTokenRequest.ttl:type_name -> google.protobuf.Duration
 	0,  // 2: meshd.v1.ListAccessTokensRequest.page:type_name -> meshd.v1.Page
-	79, // 3: meshd.v1.ListAccessTokensReply.tokens:type_name -> meshd.v1.AccessToken
+	80, // 3: meshd.v1.ListAccessTokensReply.tokens:type_name -> meshd.v1.AccessToken
 	0,  // 4: meshd.v1.AuditRequest.page:type_name -> meshd.v1.Page
-	80, // 5: meshd.v1.AuditReply.records:type_name -> meshd.v1.AuditRecord
+	81, // 5: meshd.v1.AuditReply.records:type_name -> meshd.v1.AuditRecord
 	17, // 6: meshd.v1.RaftPeersReply.peers:type_name -> meshd.v1.RaftPeer
-	78, // 7: meshd.v1.RaftPeer.last_contact:type_name -> google.protobuf.Duration
+	79, // 7: meshd.v1.RaftPeer.last_contact:type_name -> google.protobuf.Duration
 	19, // 8: meshd.v1.ListGossipKeysReply.keys:type_name -> meshd.v1.GossipKey
 	25, // 9: meshd.v1.ShowAuthorityReply.certificates:type_name -> meshd.v1.CertificateInfo
 	26, // 10: meshd.v1.ShowAuthorityReply.rotation:type_name -> meshd.v1.RotationStatus
-	81, // 11: meshd.v1.RotationStatus.phase:type_name -> meshd.v1.Rotation.Phase
+	82, // 11: meshd.v1.RotationStatus.phase:type_name -> meshd.v1.Rotation.Phase
 	26, // 12: meshd.v1.RotateAuthorityReply.rotation:type_name -> meshd.v1.RotationStatus
-	82, // 13: meshd.v1.StatusReply.cluster:type_name -> meshd.v1.Cluster
-	35, // 14: meshd.v1.StatusReply.servers:type_name -> meshd.v1.ServerStatus
-	36, // 15: meshd.v1.StatusReply.agents:type_name -> meshd.v1.AgentStatus
-	0,  // 16: meshd.v1.MembersRequest.page:type_name -> meshd.v1.Page
-	83, // 17: meshd.v1.MembersRequest.state:type_name -> meshd.v1.NodeState
-	35, // 18: meshd.v1.MembersReply.servers:type_name -> meshd.v1.ServerStatus
-	84, // 19: meshd.v1.MembersReply.nodes:type_name -> meshd.v1.Node
-	0,  // 20: meshd.v1.ListServicesRequest.page:type_name -> meshd.v1.Page
-	85, // 21: meshd.v1.ListServicesRequest.health:type_name -> meshd.v1.Health
-	75, // 22: meshd.v1.ListServicesRequest.meta:type_name -> meshd.v1.ListServicesRequest.MetaEntry
-	86, // 23: meshd.v1.ListServicesReply.services:type_name -> meshd.v1.ServiceSlice
-	87, // 24: meshd.v1.ApplyRequest.resources:type_name -> meshd.v1.Resource
-	43, // 25: meshd.v1.ApplyReply.problems:type_name -> meshd.v1.Problem
-	44, // 26: meshd.v1.ApplyReply.changes:type_name -> meshd.v1.Change
-	0,  // 27: meshd.v1.GetResourcesRequest.page:type_name -> meshd.v1.Page
-	87, // 28: meshd.v1.GetResourcesReply.resources:type_name -> meshd.v1.Resource
-	43, // 29: meshd.v1.DeleteReply.problems:type_name -> meshd.v1.Problem
-	44, // 30: meshd.v1.DeleteReply.change:type_name -> meshd.v1.Change
-	78, // 31: meshd.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
-	0,  // 32: meshd.v1.ListTokensRequest.page:type_name -> meshd.v1.Page
-	88, // 33: meshd.v1.ListTokensReply.tokens:type_name -> meshd.v1.Token
-	89, // 34: meshd.v1.Declaration.protocol:type_name -> meshd.v1.Protocol
-	58, // 35: meshd.v1.Declaration.checks:type_name -> meshd.v1.CheckSpec
-	76, // 36: meshd.v1.Declaration.meta:type_name -> meshd.v1.Declaration.MetaEntry
-	78, // 37: meshd.v1.CheckSpec.interval:type_name -> google.protobuf.Duration
-	78, // 38: meshd.v1.CheckSpec.timeout:type_name -> google.protobuf.Duration
-	57, // 39: meshd.v1.AddServiceRequest.declaration:type_name -> meshd.v1.Declaration
-	89, // 40: meshd.v1.AddServiceReply.protocol:type_name -> meshd.v1.Protocol
-	65, // 41: meshd.v1.LocalStatusReply.services:type_name -> meshd.v1.LocalService
-	66, // 42: meshd.v1.LocalStatusReply.certificates:type_name -> meshd.v1.LocalCertificate
-	57, // 43: meshd.v1.LocalService.declaration:type_name -> meshd.v1.Declaration
-	85, // 44: meshd.v1.LocalService.health:type_name -> meshd.v1.Health
-	36, // 45: meshd.v1.PeerAgentsReply.agents:type_name -> meshd.v1.AgentStatus
-	78, // 46: meshd.v1.ProgressReply.last_contact:type_name -> google.protobuf.Duration
-	33, // 47: meshd.v1.Admin.Status:input_type -> meshd.v1.StatusRequest
-	37, // 48: meshd.v1.Admin.Members:input_type -> meshd.v1.MembersRequest
-	39, // 49: meshd.v1.Admin.ListServices:input_type -> meshd.v1.ListServicesRequest
-	41, // 50: meshd.v1.Admin.Apply:input_type -> meshd.v1.ApplyRequest
-	45, // 51: meshd.v1.Admin.GetResources:input_type -> meshd.v1.GetResourcesRequest
-	47, // 52: meshd.v1.Admin.Delete:input_type -> meshd.v1.DeleteRequest
-	49, // 53: meshd.v1.Admin.CreateToken:input_type -> meshd.v1.CreateTokenRequest
-	51, // 54: meshd.v1.Admin.ListTokens:input_type -> meshd.v1.ListTokensRequest
-	53, // 55: meshd.v1.Admin.RevokeToken:input_type -> meshd.v1.RevokeTokenRequest
-	1,  // 56: meshd.v1.Admin.CreateAccessToken:input_type -> meshd.v1.CreateAccessTokenRequest
-	3,  // 57: meshd.v1.Admin.ListAccessTokens:input_type -> meshd.v1.ListAccessTokensRequest
-	5,  // 58: meshd.v1.Admin.RevokeAccessToken:input_type -> meshd.v1.RevokeAccessTokenRequest
-	7,  // 59: meshd.v1.Admin.Audit:input_type -> meshd.v1.AuditRequest
-	9,  // 60: meshd.v1.Admin.RemoveHost:input_type -> meshd.v1.RemoveHostRequest
-	11, // 61: meshd.v1.Admin.RemoveServer:input_type -> meshd.v1.RemoveServerRequest
-	13, // 62: meshd.v1.Admin.TransferLeadership:input_type -> meshd.v1.TransferLeadershipRequest
-	15, // 63: meshd.v1.Admin.RaftPeers:input_type -> meshd.v1.RaftPeersRequest
-	18, // 64: meshd.v1.Admin.ListGossipKeys:input_type -> meshd.v1.ListGossipKeysRequest
-	21, // 65: meshd.v1.Admin.RotateGossipKey:input_type -> meshd.v1.RotateGossipKeyRequest
-	23, // 66: meshd.v1.Admin.ShowAuthority:input_type -> meshd.v1.ShowAuthorityRequest
-	27, // 67: meshd.v1.Admin.RotateAuthority:input_type -> meshd.v1.RotateAuthorityRequest
-	29, // 68: meshd.v1.Admin.SaveSnapshot:input_type -> meshd.v1.SaveSnapshotRequest
-	31, // 69: meshd.v1.Admin.RestoreSnapshot:input_type -> meshd.v1.RestoreSnapshotRequest
-	59, // 70: meshd.v1.Local.AddService:input_type -> meshd.v1.AddServiceRequest
-	61, // 71: meshd.v1.Local.RemoveService:input_type -> meshd.v1.RemoveServiceRequest
-	63, // 72: meshd.v1.Local.LocalStatus:input_type -> meshd.v1.LocalStatusRequest
-	55, // 73: meshd.v1.Local.Leave:input_type -> meshd.v1.LeaveRequest
-	73, // 74: meshd.v1.Peer.Propose:input_type -> meshd.v1.ProposeRequest
-	71, // 75: meshd.v1.Peer.ReadIndex:input_type -> meshd.v1.ReadIndexRequest
-	69, // 76: meshd.v1.Peer.Progress:input_type -> meshd.v1.ProgressRequest
-	67, // 77: meshd.v1.Peer.Agents:input_type -> meshd.v1.PeerAgentsRequest
-	34, // 78: meshd.v1.Admin.Status:output_type -> meshd.v1.StatusReply
-	38, // 79: meshd.v1.Admin.Members:output_type -> meshd.v1.MembersReply
-	40, // 80: meshd.v1.Admin.ListServices:output_type -> meshd.v1.ListServicesReply
-	42, // 81: meshd.v1.Admin.Apply:output_type -> meshd.v1.ApplyReply
-	46, // 82: meshd.v1.Admin.GetResources:output_type -> meshd.v1.GetResourcesReply
-	48, // 83: meshd.v1.Admin.Delete:output_type -> meshd.v1.DeleteReply
-	50, // 84: meshd.v1.Admin.CreateToken:output_type -> meshd.v1.CreateTokenReply
-	52, // 85: meshd.v1.Admin.ListTokens:output_type -> meshd.v1.ListTokensReply
-	54, // 86: meshd.v1.Admin.RevokeToken:output_type -> meshd.v1.RevokeTokenReply
-	2,  // 87: meshd.v1.Admin.CreateAccessToken:output_type -> meshd.v1.CreateAccessTokenReply
-	4,  // 88: meshd.v1.Admin.ListAccessTokens:output_type -> meshd.v1.ListAccessTokensReply
-	6,  // 89: meshd.v1.Admin.RevokeAccessToken:output_type -> meshd.v1.RevokeAccessTokenReply
-	8,  // 90: meshd.v1.Admin.Audit:output_type -> meshd.v1.AuditReply
-	10, // 91: meshd.v1.Admin.RemoveHost:output_type -> meshd.v1.RemoveHostReply
-	12, // 92: meshd.v1.Admin.RemoveServer:output_type -> meshd.v1.RemoveServerReply
-	14, // 93: meshd.v1.Admin.TransferLeadership:output_type -> meshd.v1.TransferLeadershipReply
-	16, // 94: meshd.v1.Admin.RaftPeers:output_type -> meshd.v1.RaftPeersReply
-	20, // 95: meshd.v1.Admin.ListGossipKeys:output_type -> meshd.v1.ListGossipKeysReply
-	22, // 96: meshd.v1.Admin.RotateGossipKey:output_type -> meshd.v1.RotateGossipKeyReply
-	24, // 97: meshd.v1.Admin.ShowAuthority:output_type -> meshd.v1.ShowAuthorityReply
-	28, // 98: meshd.v1.Admin.RotateAuthority:output_type -> meshd.v1.RotateAuthorityReply
-	30, // 99: meshd.v1.Admin.SaveSnapshot:output_type -> meshd.v1.SnapshotChunk
-	32, // 100: meshd.v1.Admin.RestoreSnapshot:output_type -> meshd.v1.RestoreSnapshotReply
-	60, // 101: meshd.v1.Local.AddService:output_type -> meshd.v1.AddServiceReply
-	62, // 102: meshd.v1.Local.RemoveService:output_type -> meshd.v1.RemoveServiceReply
-	64, // 103: meshd.v1.Local.LocalStatus:output_type -> meshd.v1.LocalStatusReply
-	56, // 104: meshd.v1.Local.Leave:output_type -> meshd.v1.LeaveReply
-	74, // 105: meshd.v1.Peer.Propose:output_type -> meshd.v1.ProposeReply
-	72, // 106: meshd.v1.Peer.ReadIndex:output_type -> meshd.v1.ReadIndexReply
-	70, // 107: meshd.v1.Peer.Progress:output_type -> meshd.v1.ProgressReply
-	68, // 108: meshd.v1.Peer.Agents:output_type -> meshd.v1.PeerAgentsReply
-	78, // [78:109] is the sub-list for method output_type
-	47, // [47:78] is the sub-list for method input_type
-	47, // [47:47] is the sub-list for extension type_name
-	47, // [47:47] is the sub-list for extension extendee
-	0,  // [0:47] is the sub-list for field type_name
+	83, // 13: meshd.v1.StatusReply.cluster:type_name -> meshd.v1.Cluster
+	36, // 14: meshd.v1.StatusReply.servers:type_name -> meshd.v1.ServerStatus
+	37, // 15: meshd.v1.StatusReply.agents:type_name -> meshd.v1.AgentStatus
+	35, // 16: meshd.v1.StatusReply.backups:type_name -> meshd.v1.BackupStatus
+	0,  // 17: meshd.v1.MembersRequest.page:type_name -> meshd.v1.Page
+	84, // 18: meshd.v1.MembersRequest.state:type_name -> meshd.v1.NodeState
+	36, // 19: meshd.v1.MembersReply.servers:type_name -> meshd.v1.ServerStatus
+	85, // 20: meshd.v1.MembersReply.nodes:type_name -> meshd.v1.Node
+	0,  // 21: meshd.v1.ListServicesRequest.page:type_name -> meshd.v1.Page
+	86, // 22: meshd.v1.ListServicesRequest.health:type_name -> meshd.v1.Health
+	76, // 23: meshd.v1.ListServicesRequest.meta:type_name -> meshd.v1.ListServicesRequest.MetaEntry
+	87, // 24: meshd.v1.ListServicesReply.services:type_name -> meshd.v1.ServiceSlice
+	88, // 25: meshd.v1.ApplyRequest.resources:type_name -> meshd.v1.Resource
+	44, // 26: meshd.v1.ApplyReply.problems:type_name -> meshd.v1.Problem
+	45, // 27: meshd.v1.ApplyReply.changes:type_name -> meshd.v1.Change
+	0,  // 28: meshd.v1.GetResourcesRequest.page:type_name -> meshd.v1.Page
+	88, // 29: meshd.v1.GetResourcesReply.resources:type_name -> meshd.v1.Resource
+	44, // 30: meshd.v1.DeleteReply.problems:type_name -> meshd.v1.Problem
+	45, // 31: meshd.v1.DeleteReply.change:type_name -> meshd.v1.Change
+	79, // 32: meshd.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
+	0,  // 33: meshd.v1.ListTokensRequest.page:type_name -> meshd.v1.Page
+	89, // 34: meshd.v1.ListTokensReply.tokens:type_name -> meshd.v1.Token
+	90, // 35: meshd.v1.Declaration.protocol:type_name -> meshd.v1.Protocol
+	59, // 36: meshd.v1.Declaration.checks:type_name -> meshd.v1.CheckSpec
+	77, // 37: meshd.v1.Declaration.meta:type_name -> meshd.v1.Declaration.MetaEntry
+	79, // 38: meshd.v1.CheckSpec.interval:type_name -> google.protobuf.Duration
+	79, // 39: meshd.v1.CheckSpec.timeout:type_name -> google.protobuf.Duration
+	58, // 40: meshd.v1.AddServiceRequest.declaration:type_name -> meshd.v1.Declaration
+	90, // 41: meshd.v1.AddServiceReply.protocol:type_name -> meshd.v1.Protocol
+	66, // 42: meshd.v1.LocalStatusReply.services:type_name -> meshd.v1.LocalService
+	67, // 43: meshd.v1.LocalStatusReply.certificates:type_name -> meshd.v1.LocalCertificate
+	58, // 44: meshd.v1.LocalService.declaration:type_name -> meshd.v1.Declaration
+	86, // 45: meshd.v1.LocalService.health:type_name -> meshd.v1.Health
+	37, // 46: meshd.v1.PeerAgentsReply.agents:type_name -> meshd.v1.AgentStatus
+	35, // 47: meshd.v1.PeerAgentsReply.backup:type_name -> meshd.v1.BackupStatus
+	79, // 48: meshd.v1.ProgressReply.last_contact:type_name -> google.protobuf.Duration
+	33, // 49: meshd.v1.Admin.Status:input_type -> meshd.v1.StatusRequest
+	38, // 50: meshd.v1.Admin.Members:input_type -> meshd.v1.MembersRequest
+	40, // 51: meshd.v1.Admin.ListServices:input_type -> meshd.v1.ListServicesRequest
+	42, // 52: meshd.v1.Admin.Apply:input_type -> meshd.v1.ApplyRequest
+	46, // 53: meshd.v1.Admin.GetResources:input_type -> meshd.v1.GetResourcesRequest
+	48, // 54: meshd.v1.Admin.Delete:input_type -> meshd.v1.DeleteRequest
+	50, // 55: meshd.v1.Admin.CreateToken:input_type -> meshd.v1.CreateTokenRequest
+	52, // 56: meshd.v1.Admin.ListTokens:input_type -> meshd.v1.ListTokensRequest
+	54, // 57: meshd.v1.Admin.RevokeToken:input_type -> meshd.v1.RevokeTokenRequest
+	1,  // 58: meshd.v1.Admin.CreateAccessToken:input_type -> meshd.v1.CreateAccessTokenRequest
+	3,  // 59: meshd.v1.Admin.ListAccessTokens:input_type -> meshd.v1.ListAccessTokensRequest
+	5,  // 60: meshd.v1.Admin.RevokeAccessToken:input_type -> meshd.v1.RevokeAccessTokenRequest
+	7,  // 61: meshd.v1.Admin.Audit:input_type -> meshd.v1.AuditRequest
+	9,  // 62: meshd.v1.Admin.RemoveHost:input_type -> meshd.v1.RemoveHostRequest
+	11, // 63: meshd.v1.Admin.RemoveServer:input_type -> meshd.v1.RemoveServerRequest
+	13, // 64: meshd.v1.Admin.TransferLeadership:input_type -> meshd.v1.TransferLeadershipRequest
+	15, // 65: meshd.v1.Admin.RaftPeers:input_type -> meshd.v1.RaftPeersRequest
+	18, // 66: meshd.v1.Admin.ListGossipKeys:input_type -> meshd.v1.ListGossipKeysRequest
+	21, // 67: meshd.v1.Admin.RotateGossipKey:input_type -> meshd.v1.RotateGossipKeyRequest
+	23, // 68: meshd.v1.Admin.ShowAuthority:input_type -> meshd.v1.ShowAuthorityRequest
+	27, // 69: meshd.v1.Admin.RotateAuthority:input_type -> meshd.v1.RotateAuthorityRequest
+	29, // 70: meshd.v1.Admin.SaveSnapshot:input_type -> meshd.v1.SaveSnapshotRequest
+	31, // 71: meshd.v1.Admin.RestoreSnapshot:input_type -> meshd.v1.RestoreSnapshotRequest
+	60, // 72: meshd.v1.Local.AddService:input_type -> meshd.v1.AddServiceRequest
+	62, // 73: meshd.v1.Local.RemoveService:input_type -> meshd.v1.RemoveServiceRequest
+	64, // 74: meshd.v1.Local.LocalStatus:input_type -> meshd.v1.LocalStatusRequest
+	56, // 75: meshd.v1.Local.Leave:input_type -> meshd.v1.LeaveRequest
+	74, // 76: meshd.v1.Peer.Propose:input_type -> meshd.v1.ProposeRequest
+	72, // 77: meshd.v1.Peer.ReadIndex:input_type -> meshd.v1.ReadIndexRequest
+	70, // 78: meshd.v1.Peer.Progress:input_type -> meshd.v1.ProgressRequest
+	68, // 79: meshd.v1.Peer.Agents:input_type -> meshd.v1.PeerAgentsRequest
+	34, // 80: meshd.v1.Admin.Status:output_type -> meshd.v1.StatusReply
+	39, // 81: meshd.v1.Admin.Members:output_type -> meshd.v1.MembersReply
+	41, // 82: meshd.v1.Admin.ListServices:output_type -> meshd.v1.ListServicesReply
+	43, // 83: meshd.v1.Admin.Apply:output_type -> meshd.v1.ApplyReply
+	47, // 84: meshd.v1.Admin.GetResources:output_type -> meshd.v1.GetResourcesReply
+	49, // 85: meshd.v1.Admin.Delete:output_type -> meshd.v1.DeleteReply
+	51, // 86: meshd.v1.Admin.CreateToken:output_type -> meshd.v1.CreateTokenReply
+	53, // 87: meshd.v1.Admin.ListTokens:output_type -> meshd.v1.ListTokensReply
+	55, // 88: meshd.v1.Admin.RevokeToken:output_type -> meshd.v1.RevokeTokenReply
+	2,  // 89: meshd.v1.Admin.CreateAccessToken:output_type -> meshd.v1.CreateAccessTokenReply
+	4,  // 90: meshd.v1.Admin.ListAccessTokens:output_type -> meshd.v1.ListAccessTokensReply
+	6,  // 91: meshd.v1.Admin.RevokeAccessToken:output_type -> meshd.v1.RevokeAccessTokenReply
+	8,  // 92: meshd.v1.Admin.Audit:output_type -> meshd.v1.AuditReply
+	10, // 93: meshd.v1.Admin.RemoveHost:output_type -> meshd.v1.RemoveHostReply
+	12, // 94: meshd.v1.Admin.RemoveServer:output_type -> meshd.v1.RemoveServerReply
+	14, // 95: meshd.v1.Admin.TransferLeadership:output_type -> meshd.v1.TransferLeadershipReply
+	16, // 96: meshd.v1.Admin.RaftPeers:output_type -> meshd.v1.RaftPeersReply
+	20, // 97: meshd.v1.Admin.ListGossipKeys:output_type -> meshd.v1.ListGossipKeysReply
+	22, // 98: meshd.v1.Admin.RotateGossipKey:output_type -> meshd.v1.RotateGossipKeyReply
+	24, // 99: meshd.v1.Admin.ShowAuthority:output_type -> meshd.v1.ShowAuthorityReply
+	28, // 100: meshd.v1.Admin.RotateAuthority:output_type -> meshd.v1.RotateAuthorityReply
+	30, // 101: meshd.v1.Admin.SaveSnapshot:output_type -> meshd.v1.SnapshotChunk
+	32, // 102: meshd.v1.Admin.RestoreSnapshot:output_type -> meshd.v1.RestoreSnapshotReply
+	61, // 103: meshd.v1.Local.AddService:output_type -> meshd.v1.AddServiceReply
+	63, // 104: meshd.v1.Local.RemoveService:output_type -> meshd.v1.RemoveServiceReply
+	65, // 105: meshd.v1.Local.LocalStatus:output_type -> meshd.v1.LocalStatusReply
+	57, // 106: meshd.v1.Local.Leave:output_type -> meshd.v1.LeaveReply
+	75, // 107: meshd.v1.Peer.Propose:output_type -> meshd.v1.ProposeReply
+	73, // 108: meshd.v1.Peer.ReadIndex:output_type -> meshd.v1.ReadIndexReply
+	71, // 109: meshd.v1.Peer.Progress:output_type -> meshd.v1.ProgressReply
+	69, // 110: meshd.v1.Peer.Agents:output_type -> meshd.v1.PeerAgentsReply
+	80, // [80:111] is the sub-list for method output_type
+	49, // [49:80] is the sub-list for method input_type
+	49, // [49:49] is the sub-list for extension type_name
+	49, // [49:49] is the sub-list for extension extendee
+	0,  // [0:49] is the sub-list for field type_name
 }
 
 func init() { file_api_v1_admin_proto_init() }
@@ -5046,8 +5152,8 @@ func file_api_v1_admin_proto_init() {
 	file_api_v1_catalog_proto_init()
 	file_api_v1_control_proto_init()
 	file_api_v1_resources_proto_init()
-	file_api_v1_admin_proto_msgTypes[57].OneofWrappers = []any{}
-	file_api_v1_admin_proto_msgTypes[58].OneofWrappers = []any{
+	file_api_v1_admin_proto_msgTypes[58].OneofWrappers = []any{}
+	file_api_v1_admin_proto_msgTypes[59].OneofWrappers = []any{
 		(*CheckSpec_Http)(nil),
 		(*CheckSpec_Tcp)(nil),
 	}
@@ -5057,7 +5163,7 @@ func file_api_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_v1_admin_proto_rawDesc), len(file_api_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   77,
+			NumMessages:   78,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

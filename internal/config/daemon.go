@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/meshd/meshd/internal/mesh"
 )
@@ -31,6 +32,14 @@ type Server struct {
 	HTTP            string     // metrics and health, on loopback
 	Socket          string     // for operators on this host
 	LogLevel        slog.Level // debug, info, warn or error
+	Backup          Backup
+}
+
+// Backup is how a server makes snapshots of the mesh's state while it leads.
+type Backup struct {
+	Dir   string        // where to; empty means none are made
+	Every time.Duration // how often, 1 min to 30 days
+	Keep  int           // how many of them
 }
 
 // DefaultServer is what a server runs with when its file says nothing.
@@ -42,6 +51,7 @@ func DefaultServer() Server {
 		HTTP:         "127.0.0.1:7302",
 		Socket:       "/run/meshd/server.sock",
 		LogLevel:     slog.LevelInfo,
+		Backup:       Backup{Every: 24 * time.Hour, Keep: 7},
 	}
 }
 
@@ -56,6 +66,9 @@ func (s *Server) settings() []setting {
 		plainSetting("http", &s.HTTP, checkLoopback, "write an address of this host alone, such as 127.0.0.1:7302"),
 		plainSetting("socket", &s.Socket, checkAbsolute, "give a full path, such as /run/meshd/server.sock"),
 		typedSetting("log_level", &s.LogLevel, nil, "use debug, info, warn or error"),
+		plainSetting("backup.dir", &s.Backup.Dir, checkAbsolute, "give a full path, such as /var/lib/meshd/server-backup"),
+		durationSetting("backup.every", &s.Backup.Every, time.Minute, 30*24*time.Hour, "use 1m to 720h, such as 24h"),
+		numberSetting("backup.keep", &s.Backup.Keep, 1, 1000, "use 1 to 1000"),
 	}
 }
 
@@ -156,10 +169,22 @@ func decodeSettings(file string, data []byte, settings []setting) error {
 func encodeSettings(settings, defaults []setting) []byte {
 	e := &encoder{}
 	e.out.WriteString("# What is not set here has its default.\n")
+	group := ""
 	for i, s := range settings {
-		if v := s.get(); v != defaults[i].get() {
-			e.line(0, s.key, e.quote(v))
+		v := s.get()
+		if v == defaults[i].get() {
+			continue
 		}
+		within, key, nested := strings.Cut(s.key, ".")
+		if !nested {
+			e.line(0, s.key, e.quote(v))
+			continue
+		}
+		if within != group {
+			group = within
+			fmt.Fprintf(&e.out, "%s:\n", group)
+		}
+		e.line(2, key, e.quote(v))
 	}
 	return bytes.Clone(e.out.Bytes())
 }

@@ -5,7 +5,9 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 )
 
 func TestMissingFileMeansDefaults(t *testing.T) {
@@ -35,7 +37,7 @@ func TestDefaultsAreValid(t *testing.T) {
 
 func TestServerRoundTrip(t *testing.T) {
 	want := Server{Name: "s1", DataDir: "/srv/a b", Listen: "10.0.0.1:1", Advertise: "s1.example:7300", GossipListen: "[::1]:2", GossipAdvertise: "10.0.0.1:2",
-		HTTP: "[::1]:3", Socket: "/run/x", LogLevel: slog.LevelDebug}
+		HTTP: "[::1]:3", Socket: "/run/x", LogLevel: slog.LevelDebug, Backup: Backup{Dir: "/srv/b", Every: 90 * time.Minute, Keep: 3}}
 	file := filepath.Join(t.TempDir(), "server.yaml")
 	if err := os.WriteFile(file, EncodeServer(want), 0o600); err != nil {
 		t.Fatal(err)
@@ -43,6 +45,28 @@ func TestServerRoundTrip(t *testing.T) {
 	if got, err := LoadServer(file); err != nil || got != want {
 		t.Errorf("%+v %v", got, err)
 	}
+}
+
+func TestBackupSettings(t *testing.T) {
+	f := func(text, want string) {
+		t.Helper()
+		file := filepath.Join(t.TempDir(), "server.yaml")
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := LoadServer(file); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q gave %v", text, err)
+		}
+	}
+	f("backup: /srv", `"backup" must be a mapping`)
+	f("backup: {directory: /srv}", `no setting "directory"`)
+	f("backup.dir: /srv", `no setting "backup.dir"`)
+	f("backup: {dir: srv}", "not a full path")
+	f("backup: {every: daily}", "no duration")
+	f("backup: {every: 1s}", "not from 1m0s")
+	f("backup: {keep: 0}", "not from 1")
+	f("backup: {keep: some}", "no number")
+	f("backups: {}", `no setting "backups"`)
 }
 
 func TestAgentRoundTrip(t *testing.T) {

@@ -7,11 +7,12 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // A setting is one line of a daemon's file.
 type setting struct {
-	key string
+	key string // with a group's name and a dot before it when it is in one
 	set func(string) error
 	get func() string
 	fix string
@@ -52,15 +53,67 @@ func typedSetting[T any, P interface {
 	}
 }
 
+// durationSetting is a setting such as 24h, from least to most.
+func durationSetting(key string, to *time.Duration, least, most time.Duration, fix string) setting {
+	return setting{
+		key: key,
+		set: func(s string) (err error) {
+			if *to, err = time.ParseDuration(s); err != nil {
+				return fmt.Errorf("%q is no duration", s)
+			}
+			if *to < least || *to > most {
+				return fmt.Errorf("%s is not from %v to %v", s, least, most)
+			}
+			return nil
+		},
+		get: func() string { return to.String() },
+		fix: fix,
+	}
+}
+
+// numberSetting is a setting that is a number from least to most.
+func numberSetting(key string, to *int, least, most int, fix string) setting {
+	return setting{
+		key: key,
+		set: func(s string) (err error) {
+			if *to, err = strconv.Atoi(s); err != nil {
+				return fmt.Errorf("%q is no number", s)
+			}
+			if *to < least || *to > most {
+				return fmt.Errorf("%s is not from %d to %d", s, least, most)
+			}
+			return nil
+		},
+		get: func() string { return strconv.Itoa(*to) },
+		fix: fix,
+	}
+}
+
+// grouped gives the settings of a group, by their names within it.
+func grouped(settings []setting, group string) (within []setting) {
+	for _, s := range settings {
+		if key, ok := strings.CutPrefix(s.key, group+"."); ok {
+			s.key = key
+			within = append(within, s)
+		}
+	}
+	return within
+}
+
 func (d *decoder) settings(entries []entry, settings []setting) {
 	keys := make([]string, len(settings))
 	byKey := make(map[string]setting, len(settings))
 	for i, s := range settings {
-		keys[i], byKey[s.key] = s.key, s
+		name, _, _ := strings.Cut(s.key, ".")
+		keys[i], byKey[s.key] = name, s
 	}
 	for _, e := range entries {
+		if group := grouped(settings, e.key); len(group) > 0 {
+			d.settings(d.entries(e.value, strconv.Quote(e.key)), group)
+			continue
+		}
 		s, ok := byKey[e.key]
-		if !ok {
+		if !ok || strings.Contains(e.key, ".") {
 			d.add(e.name, suggest(e.key, keys), "there is no setting %q", e.key)
 			continue
 		}
