@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"strconv"
+	"time"
 
 	"github.com/meshd/meshd/internal/mesh"
 	"github.com/meshd/meshd/internal/netx"
@@ -39,6 +40,8 @@ type Config struct {
 	// Socket is the path of the unix socket for operators, "" for none.
 	Socket string
 
+	Backup Backup
+
 	Network netx.Network
 	Logger  *slog.Logger
 	// Autopilot's zero fields stand for the defaults.
@@ -52,6 +55,13 @@ type Config struct {
 }
 
 func (c *Config) featureLevel() uint32 { return cmp.Or(c.FeatureLevel, command.MaxLevel) }
+
+// Backup is how a server makes snapshots of the state while it leads.
+type Backup struct {
+	Dir   string // "" for none
+	Every time.Duration
+	Keep  int
+}
 
 func (c *Config) check() error {
 	if c.DataDir == "" {

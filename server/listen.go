@@ -84,7 +84,7 @@ func (s *Server) serveCalls(ctx context.Context, p *port) error {
 		ServerID: s.member.ID, ServerName: s.member.Name, Replica: s.replica, Caller: rpc.Node, Logger: s.log,
 	})
 	services := rpc.New(rpc.Config{
-		Replica: s.replica, Authority: s.keeper.Authority, Secrets: s.secrets, Peers: s.peers,
+		Replica: s.replica, Authority: s.keeper.Authority, Secrets: s.secrets, Peers: s.peers, Backup: s.backupStatus,
 		Standing: s.keeper.Standing, Vault: s.member.vault(),
 		Streams: s.hub, Version: version.Version(), Self: s.member.Name, Logger: s.log, Metrics: s.registry,
 		Kin: s.kin(), Problem: s.problem, Keys: s.keyring(),

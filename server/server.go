@@ -16,6 +16,7 @@ import (
 	"github.com/meshd/meshd/internal/grpcx"
 	"github.com/meshd/meshd/internal/telemetry"
 	"github.com/meshd/meshd/internal/version"
+	"github.com/meshd/meshd/server/backup"
 	"github.com/meshd/meshd/server/ca"
 	"github.com/meshd/meshd/server/leader"
 	"github.com/meshd/meshd/server/push"
@@ -47,6 +48,8 @@ type Server struct {
 	hub     *push.Hub
 	census  func(context.Context) ca.Census
 	loops   *leader.Loops
+	// schedule of snapshots, nil when there is none.
+	schedule *backup.Schedule
 
 	gossipKeys sync.Mutex // guards member.gossip
 	ready      chan struct{}
@@ -78,10 +81,12 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	build := version.Get()
-	return &Server{
+	made := &Server{
 		cfg: cfg, dir: dir, member: m, keeper: k, log: log,
 		registry: telemetry.NewRegistry(build.Version, build.Commit), ready: make(chan struct{}),
-	}, nil
+	}
+	made.schedule = made.newSchedule()
+	return made, nil
 }
 
 // Start brings the server up and returns when it takes connections; ctx bounds
@@ -184,6 +189,9 @@ func (s *Server) startBackground() {
 	s.background.Go(func() { s.keeper.run(ctx, s.replica.Local) })
 	s.background.Go(func() { s.followGossipKeys(ctx) })
 	s.background.Go(func() { s.awaitReady(ctx) })
+	if s.schedule != nil {
+		s.background.Go(func() { s.schedule.Run(ctx) })
+	}
 	s.background.Go(func() { s.keepTogether(ctx) })
 	s.background.Go(func() { s.awaitRetirement(ctx) })
 	s.background.Go(func() {

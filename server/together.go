@@ -171,13 +171,13 @@ func (s *Server) registerMetrics() error {
 			return float64(value(s.replica.Local()))
 		})
 	}
-	for _, c := range []prometheus.Collector{
+	for _, c := range append([]prometheus.Collector{
 		gauge("agent_streams", "Agents that have their stream to this server.", func(*state.Txn) int { return len(s.hub.Agents()) }),
 		gauge("servers", "Servers of the mesh.", func(txn *state.Txn) int { return len(txn.Servers(nil)) }),
 		gauge("nodes", "Hosts of the mesh.", func(txn *state.Txn) int { return len(txn.Nodes(nil)) }),
 		gauge("nodes_alive", "Hosts of the mesh whose agents have a stream to a server.", aliveNodes),
 		gauge("services", "Services in the catalogue.", func(txn *state.Txn) int { return len(txn.Services(nil)) }),
-	} {
+	}, s.backupMetrics()...) {
 		if err := s.registry.Register(c); err != nil {
 			return fmt.Errorf("registering metrics: %w", err)
 		}

@@ -151,11 +151,17 @@ func (w *archiveWriter) finish() (sum string, err error) {
 // InspectSnapshot reads all of a saved snapshot, checks its hash and that its
 // rows fit together, and says what is in it.
 func InspectSnapshot(r io.Reader) (*SnapshotInfo, error) {
+	info, _, err := ReadSnapshot(r)
+	return info, err
+}
+
+// ReadSnapshot is InspectSnapshot for those who want what is in it.
+func ReadSnapshot(r io.Reader) (*SnapshotInfo, *state.Snapshot, error) {
 	meta, snapshot, err := readArchive(r)
 	if err != nil {
-		return nil, fmt.Errorf("reading a saved snapshot: %w", err)
+		return nil, nil, fmt.Errorf("reading a saved snapshot: %w", err)
 	}
-	return &SnapshotInfo{meta, snapshot.Rows()}, nil
+	return &SnapshotInfo{meta, snapshot.Rows()}, snapshot, nil
 }
 
 var (

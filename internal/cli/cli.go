@@ -57,7 +57,7 @@ func newApp() *cli.App {
 		Commands: []*cli.Command{
 			initCommand(), joinCommand(), leaveCommand(),
 			serviceCommand(),
-			applyCommand(), validateCommand(), getCommand(), deleteCommand(), tokenCommand(),
+			applyCommand(), validateCommand(), getCommand(), deleteCommand(), tokenCommand(), snapshotCommand(),
 			statusCommand(), membersCommand(), explainCommand(), devCommand(),
 			serverCommand(), agentCommand(),
 			versionCommand(), completionCommand(), helpCommand(),

@@ -74,7 +74,7 @@ func serverConfig(file config.Server, logger *slog.Logger) (server.Config, error
 		Name: file.Name, DataDir: file.DataDir,
 		Listen: file.Listen, Advertise: file.Advertise,
 		GossipListen: file.GossipListen, GossipAdvertise: file.GossipAdvertise,
-		HTTP: file.HTTP, Socket: file.Socket,
+		HTTP: file.HTTP, Socket: file.Socket, Backup: server.Backup(file.Backup),
 		Network: netx.System{}, Logger: logger,
 	}
 	if cfg.Advertise != "" && cfg.GossipAdvertise != "" {

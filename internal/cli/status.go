@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 	"google.golang.org/grpc/codes"
@@ -123,7 +124,22 @@ func meshRows(t *table, s *apiv1.StatusReply) {
 	if len(s.SilentServers) > 0 {
 		t.row("", "problems of hosts that are connected to "+strings.Join(s.SilentServers, ", ")+" are not known: it did not answer in time")
 	}
+	for _, b := range s.Backups {
+		t.row("snapshots", backupText(b, time.Now()))
+	}
 	t.row("state", fmt.Sprintf("index %d, answered by version %s", s.Index, s.Version))
+}
+
+// backupText says how a server fares with its scheduled snapshots.
+func backupText(b *apiv1.BackupStatus, now time.Time) string {
+	last := "none made yet"
+	if b.LastUnix != 0 {
+		last = "the last " + now.Sub(time.Unix(b.LastUnix, 0)).Round(time.Minute).String() + " ago"
+	}
+	if b.Problem != "" {
+		last += "; FAILING: " + b.Problem
+	}
+	return fmt.Sprintf("%s in %s: %s", b.Server, b.Dir, last)
 }
 
 func localRows(t *table, s *apiv1.LocalStatusReply) {

@@ -13,6 +13,7 @@ import (
 
 	apiv1 "github.com/meshd/meshd/api/v1"
 	"github.com/meshd/meshd/internal/memnet"
+	"github.com/meshd/meshd/server"
 )
 
 // patience is how long WaitFor waits, by the bubble's clock.
@@ -28,6 +29,8 @@ type Mesh struct {
 	Net     *memnet.Net
 	Servers []*Server
 	Agents  []*Agent
+	// Configure, if not nil, changes what servers are started with.
+	Configure func(*server.Config)
 
 	log   *slog.Logger
 	dir   string

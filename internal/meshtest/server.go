@@ -36,13 +36,17 @@ type Server struct {
 
 // Config is what the server runs with.
 func (s *Server) Config() server.Config {
-	return server.Config{
+	c := server.Config{
 		Name: s.Name, DataDir: s.mesh.Dir(s.Name, "server"),
 		Listen: ":" + serverPort, Advertise: s.Address(),
 		GossipListen: ":" + gossipPort, GossipAdvertise: net.JoinHostPort(s.Host.IP().String(), gossipPort),
 		HTTP: httpAddress, Socket: serverSocket,
 		Network: s.Host, Logger: s.mesh.log, NoSync: true,
 	}
+	if s.mesh.Configure != nil {
+		s.mesh.Configure(&c)
+	}
+	return c
 }
 
 // Address of the server's TLS port.

@@ -29,7 +29,7 @@ func (s *admin) Status(ctx context.Context, _ *apiv1.StatusRequest) (*apiv1.Stat
 		Cluster: txn.Cluster(nil), Servers: s.servers(txn), Index: txn.Index(nil),
 		Version: s.cfg.Version, Problem: s.cfg.Problem(),
 	}
-	reply.Agents, reply.SilentServers = s.Agents(ctx)
+	reply.Agents, reply.Backups, reply.SilentServers = s.askServers(ctx)
 	for _, n := range txn.Nodes(nil) {
 		reply.Nodes++
 		if n.State == apiv1.NodeState_NODE_STATE_ALIVE {

@@ -19,6 +19,12 @@ const agentsTimeout = time.Second
 // Agents tells how far the agents of all servers have come, by host name, and
 // names the servers that did not tell of theirs, in order.
 func (s *Services) Agents(ctx context.Context) (agents []*apiv1.AgentStatus, silent []string) {
+	agents, _, silent = s.askServers(ctx)
+	return agents, silent
+}
+
+// askServers also asks how the servers fare with their scheduled snapshots.
+func (s *Services) askServers(ctx context.Context) (agents []*apiv1.AgentStatus, backups []*apiv1.BackupStatus, silent []string) {
 	ctx, cancel := context.WithTimeout(ctx, agentsTimeout)
 	defer cancel()
 	alive := map[string]bool{}
@@ -27,6 +33,7 @@ func (s *Services) Agents(ctx context.Context) (agents []*apiv1.AgentStatus, sil
 	}
 	all := newest{}
 	all.add(s.cfg.Streams.Agents())
+	backups = appendBackup(nil, s.cfg.Backup())
 	var mu sync.Mutex
 	var asking sync.WaitGroup
 	for _, server := range s.replica.Local().Servers(nil) {
@@ -34,31 +41,40 @@ func (s *Services) Agents(ctx context.Context) (agents []*apiv1.AgentStatus, sil
 			continue
 		}
 		asking.Go(func() {
-			theirs, ok := s.agentsOf(ctx, server, alive[server.Id])
+			theirs, ok := s.askServer(ctx, server, alive[server.Id])
 			mu.Lock()
 			defer mu.Unlock()
 			if !ok {
 				silent = append(silent, server.Name)
 			}
-			all.add(theirs)
+			all.add(theirs.GetAgents())
+			backups = appendBackup(backups, theirs.GetBackup())
 		})
 	}
 	asking.Wait()
 	slices.Sort(silent)
-	return all.sorted(), silent
+	slices.SortFunc(backups, func(a, b *apiv1.BackupStatus) int { return cmp.Compare(a.Server, b.Server) })
+	return all.sorted(), backups, silent
 }
 
-// agentsOf does not ask a server that is not alive: its connection may look as
+func appendBackup(list []*apiv1.BackupStatus, one *apiv1.BackupStatus) []*apiv1.BackupStatus {
+	if one == nil {
+		return list
+	}
+	return append(list, one)
+}
+
+// askServer does not ask a server that is not alive: its connection may look as
 // if it were.
-func (s *Services) agentsOf(ctx context.Context, server *apiv1.Server, alive bool) ([]*apiv1.AgentStatus, bool) {
+func (s *Services) askServer(ctx context.Context, server *apiv1.Server, alive bool) (*apiv1.PeerAgentsReply, bool) {
 	if !alive {
 		return nil, false
 	}
-	agents, err := s.replica.Agents(ctx, server.Address)
+	reply, err := s.replica.Agents(ctx, server.Address)
 	if err != nil {
 		s.log.Debug("a server did not tell of its agents", "server", server.Name, "error", err)
 	}
-	return agents, err == nil
+	return reply, err == nil
 }
 
 // newest holds one status a host. One that moves between servers shows at both
@@ -78,8 +94,8 @@ func (n newest) sorted() []*apiv1.AgentStatus {
 }
 
 // Agents asks the server at an address how far the agents with a stream to it
-// have come.
-func (r *Replica) Agents(ctx context.Context, address string) ([]*apiv1.AgentStatus, error) {
+// have come, and how its snapshots go.
+func (r *Replica) Agents(ctx context.Context, address string) (*apiv1.PeerAgentsReply, error) {
 	conn, err := r.peer(address)
 	if err != nil {
 		return nil, err
@@ -88,10 +104,10 @@ func (r *Replica) Agents(ctx context.Context, address string) ([]*apiv1.AgentSta
 	if err != nil {
 		return nil, fmt.Errorf("asking the server at %s for its agents: %s", address, plain(err))
 	}
-	return reply.GetAgents(), nil
+	return reply, nil
 }
 
 // Agents is answered by any server, of its own streams.
 func (s *peerService) Agents(context.Context, *apiv1.PeerAgentsRequest) (*apiv1.PeerAgentsReply, error) {
-	return &apiv1.PeerAgentsReply{Agents: s.streams.Agents()}, nil
+	return &apiv1.PeerAgentsReply{Agents: s.streams.Agents(), Backup: s.backup()}, nil
 }

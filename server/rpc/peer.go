@@ -21,6 +21,7 @@ type peerService struct {
 	streams  Streams
 	standing func() ca.Standing
 	keys     GossipKeys
+	backup   func() *apiv1.BackupStatus
 }
 
 func (s *peerService) Propose(ctx context.Context, r *apiv1.ProposeRequest) (*apiv1.ProposeReply, error) {

@@ -40,6 +40,9 @@ type Config struct {
 	Peers func() []Peer
 	// Streams holds the streams of agents.
 	Streams Streams
+	// Backup says how this server fares with its scheduled snapshots, nil when it
+	// makes none.
+	Backup  func() *apiv1.BackupStatus
 	Version string
 	// Self is the name of this server.
 	Self   string
@@ -101,7 +104,7 @@ func (s *Services) TLS() *grpc.Server {
 	apiv1.RegisterEnrollServer(g, &enroll{Services: s})
 	apiv1.RegisterControlServer(g, &control{Services: s})
 	apiv1.RegisterAdminServer(g, &admin{Services: s})
-	apiv1.RegisterPeerServer(g, &peerService{replica: s.replica, streams: s.cfg.Streams, standing: s.cfg.Standing, keys: s.cfg.Keys})
+	apiv1.RegisterPeerServer(g, &peerService{replica: s.replica, streams: s.cfg.Streams, standing: s.cfg.Standing, keys: s.cfg.Keys, backup: s.cfg.Backup})
 	return g
 }
 
