@@ -27,6 +27,7 @@ type cluster struct {
 	dirs   map[string]string
 	hosts  map[string]*memnet.Host
 	stores map[string]*Store
+	faults map[string]*fault
 }
 
 // bubble runs f with n servers, "s1" and so on, of which s1 was the first.
@@ -34,7 +35,7 @@ func bubble(t *testing.T, n int, timing Timing, f func(*cluster)) {
 	synctest.Test(t, func(t *testing.T) {
 		c := &cluster{
 			T: t, net: memnet.New(), timing: map[string]Timing{"": timing}, gate: newGate(),
-			dirs: map[string]string{}, hosts: map[string]*memnet.Host{}, stores: map[string]*Store{},
+			dirs: map[string]string{}, hosts: map[string]*memnet.Host{}, stores: map[string]*Store{}, faults: map[string]*fault{},
 		}
 		defer c.stopAll()
 		for i := range n {
@@ -56,6 +57,7 @@ func bubble(t *testing.T, n int, timing Timing, f func(*cluster)) {
 
 func (c *cluster) addHost(id string) {
 	c.dirs[id] = c.TempDir()
+	c.faults[id] = &fault{}
 	c.hosts[id] = c.net.Host(id, netip.AddrFrom4([4]byte{10, 0, 0, id[1] - '0'}))
 }
 
@@ -79,7 +81,7 @@ func (c *cluster) config(id string) Config {
 	return Config{
 		ID: id, Address: c.address(id), Dir: c.dirs[id], Stream: &layer{listener, c.hosts[id], c.gate},
 		Logger: slog.New(slog.NewTextHandler(c.Output(), nil)).With("server", id),
-		Timing: timing, NoSync: true,
+		Timing: timing, NoSync: true, beforeWrite: c.faults[id].before,
 	}
 }
 

@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/meshd/meshd/store/raftlog"
 )
 
 var (
@@ -32,14 +34,22 @@ var (
 type NotLeaderError struct {
 	// ID and Address are empty while no leader is known.
 	ID, Address string
+	// Cause is why this server cannot lead, nil when it could.
+	Cause error
 }
 
 func (e *NotLeaderError) Error() string {
-	if e.Address == "" {
-		return "this server is not the leader, and no leader is known: there is none until a majority of the servers reach each other"
+	var cause string
+	if e.Cause != nil {
+		cause = fmt.Sprintf(" and cannot be (%v)", e.Cause)
 	}
-	return fmt.Sprintf("this server is not the leader, %s at %s is", e.ID, e.Address)
+	if e.Address == "" {
+		return "this server is not the leader" + cause + ", and no leader is known: there is none until a majority of the servers reach each other"
+	}
+	return fmt.Sprintf("this server is not the leader%s, %s at %s is", cause, e.ID, e.Address)
 }
+
+func (e *NotLeaderError) Unwrap() error { return e.Cause }
 
 // Is makes errors.Is(err, ErrNotLeader) hold.
 func (e *NotLeaderError) Is(target error) bool { return target == ErrNotLeader }
@@ -47,9 +57,9 @@ func (e *NotLeaderError) Is(target error) bool { return target == ErrNotLeader }
 func (s *Store) notLeader() error {
 	id, addr := s.Leader()
 	if id == s.config.ID {
-		return &NotLeaderError{} // it hands over just now
+		id, addr = "", "" // it hands over just now
 	}
-	return &NotLeaderError{ID: id, Address: addr}
+	return &NotLeaderError{ID: id, Address: addr, Cause: s.log.OutOfRoom()}
 }
 
 // errGaveUp is await's when its context ends.
@@ -58,7 +68,8 @@ var errGaveUp = errors.New("gave up waiting")
 // explain translates Raft's error about something that changes nothing.
 func (s *Store) explain(err error) error {
 	switch {
-	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipLost), errors.Is(err, raft.ErrLeadershipTransferInProgress):
+	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipLost), errors.Is(err, raft.ErrLeadershipTransferInProgress),
+		errors.Is(err, raftlog.ErrFull): // it steps down
 		return s.notLeader()
 	case errors.Is(err, raft.ErrEnqueueTimeout):
 		return ErrBusy
@@ -73,7 +84,8 @@ func (s *Store) explain(err error) error {
 func (s *Store) explainChange(err error) error {
 	switch {
 	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipTransferInProgress),
-		errors.Is(err, raft.ErrEnqueueTimeout), errors.Is(err, ErrClosed), errors.Is(err, ErrFailed):
+		errors.Is(err, raft.ErrEnqueueTimeout), errors.Is(err, ErrClosed), errors.Is(err, ErrFailed),
+		errors.Is(err, raftlog.ErrFull): // nothing was written, nor sent
 		return s.explain(err)
 	case errors.Is(err, raft.ErrLeadershipLost):
 		return fmt.Errorf("%w: this server was the leader and is no longer", ErrOutcomeUnknown)

@@ -1,36 +1,10 @@
 package store
 
 import (
-	"io"
-	"sync/atomic"
-
 	"github.com/hashicorp/raft"
 
 	"github.com/meshd/meshd/store/raftlog"
 )
-
-// snapshotStore remembers which snapshot was opened last: after Raft's start,
-// that is the one it has restored.
-type snapshotStore struct {
-	raft.SnapshotStore
-	opened atomic.Pointer[raft.SnapshotMeta]
-}
-
-func (s *snapshotStore) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
-	meta, r, err := s.SnapshotStore.Open(id)
-	if err == nil {
-		s.opened.Store(meta)
-	}
-	return meta, r, err
-}
-
-// restored is the index up to which a snapshot has been restored.
-func (s *snapshotStore) restored() uint64 {
-	if meta := s.opened.Load(); meta != nil {
-		return meta.Index
-	}
-	return 0
-}
 
 // replayingLog brings the state, before Raft begins, to the last commit that
 // the log knows of. Otherwise a server that starts without a majority would

@@ -37,6 +37,9 @@ type Config struct {
 	Timing  Timing
 	// NoSync leaves out fsync of the log. For tests.
 	NoSync bool
+
+	// beforeWrite may hold up or fail writes of the log. For tests.
+	beforeWrite func(entries int) error
 }
 
 // Timing has a default for every field that is zero.
@@ -80,6 +83,7 @@ type Store struct {
 	stream    *stream
 	metrics   *metrics
 	leader    *leaderWatch
+	disk      disk
 
 	// ready is the last term of which this server, as the leader, has applied
 	// an entry.
@@ -101,13 +105,17 @@ func Open(c Config) (*Store, error) {
 	if err := os.MkdirAll(filepath.Join(c.Dir, snapshotDir), 0o700); err != nil {
 		return nil, fmt.Errorf("opening the store: %w", err)
 	}
-	log, err := raftlog.Open(raftlog.Options{Path: filepath.Join(c.Dir, logFile), NoSync: c.NoSync})
+	s := &Store{config: c, db: state.New(), stream: newStream(c.Stream, c.Address), stop: make(chan struct{})}
+	s.metrics = newMetrics(s)
+	var err error
+	s.log, err = raftlog.Open(raftlog.Options{
+		Path: filepath.Join(c.Dir, logFile), NoSync: c.NoSync, Written: s.wrote, Before: c.beforeWrite,
+	})
 	if err != nil {
 		return nil, fmt.Errorf("opening the store: %w", err)
 	}
-	s := &Store{config: c, log: log, db: state.New(), stream: newStream(c.Stream, c.Address), stop: make(chan struct{})}
 	if err := s.start(); err != nil {
-		return nil, errors.Join(fmt.Errorf("opening the store in %s: %w", c.Dir, err), s.stream.Close(), log.Close())
+		return nil, errors.Join(fmt.Errorf("opening the store in %s: %w", c.Dir, err), s.stream.Close(), s.log.Close())
 	}
 	return s, nil
 }
@@ -133,18 +141,21 @@ func (s *Store) start() error {
 	if err != nil {
 		return err
 	}
-	snapshots := &snapshotStore{SnapshotStore: files}
+	snapshots, err := newSnapshotStore(s.config.Dir, files)
+	if err != nil {
+		return err
+	}
 	machine := &machine{db: s.db, logger: s.config.Logger}
 	s.transport = newTransport(raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream: s.stream, MaxPool: transportPool, Timeout: transportTimeout, Logger: logger, MsgpackUseNewTimeFormat: true,
 		// No pipelines: they gain little, and Raft 1.8.0 leaves the goroutines of
 		// one for ever when a follower answers with a newer term.
 		MaxRPCsInFlight: 1,
-	}))
+	}), s.log.OutOfRoom)
 	log := &replayingLog{Log: s.log, snapshots: snapshots, machine: machine}
 	s.raft, err = raft.NewRaft(s.raftConfig(), machine, log, s.log, snapshots, s.transport)
 	if err != nil {
-		err = errors.Join(err, s.transport.Close())
+		err = errors.Join(snapshots.explain(err, machine), s.transport.Close())
 		s.stream.abort()
 		s.stream.wait()
 		return err
@@ -152,8 +163,9 @@ func (s *Store) start() error {
 	s.leader = watchLeader(raft.ServerID(s.config.ID), s.raft)
 	s.watchers.Go(func() { s.leader.run(s.stop) })
 	s.watchers.Go(s.watchLog)
+	s.watchers.Go(s.watchDisk)
 	s.watchers.Go(func() { s.vouch(s.transport.NetworkTransport.Consumer(), s.transport.received) })
-	if s.metrics, err = registerMetrics(s); err != nil {
+	if err := s.metrics.register(); err != nil {
 		return errors.Join(err, s.Shutdown())
 	}
 	return nil

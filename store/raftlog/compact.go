@@ -284,6 +284,8 @@ func remove(tx *bbolt.Tx, keys [][]byte) error {
 // replace lets nobody write, copies what is missing and puts the new file in
 // the place of the old.
 func (l *Log) replace(to *bbolt.DB) (pause time.Duration, err error) {
+	l.writing.Lock()
+	defer l.writing.Unlock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	start := time.Now()

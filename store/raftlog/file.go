@@ -42,8 +42,11 @@ type CorruptError struct {
 }
 
 func (e *CorruptError) Error() string {
-	return fmt.Sprintf("the Raft log %s is damaged: %s: %s. Where other servers are left, remove this one from the mesh, delete its data directory and join it again: they hold what it lost. The only server of a mesh needs a backup", e.Path, e.What, e.Reason)
+	return fmt.Sprintf("the Raft log %s is damaged: %s: %s. %s", e.Path, e.What, e.Reason, Remedy)
 }
+
+// Remedy is what to do about a server whose disk does not hold what it did.
+const Remedy = "Where other servers are left, remove this one from the mesh, delete its data directory and join it again: they hold what it lost. The only server of a mesh needs a backup"
 
 // view runs fn in a transaction that reads.
 func (l *Log) view(what string, fn func(*bbolt.Tx) error) error {
@@ -88,14 +91,11 @@ func (l *Log) update(doing string, c *change, fn func(*bbolt.Tx) error) error {
 	if err := l.Err(); err != nil {
 		return err
 	}
-	l.mu.RLock()
-	defer l.mu.RUnlock()
 	done := l.clock.begin()
-	sync, err := l.write(fn)
+	sync, err := l.write(c, fn)
 	took := done()
 	switch {
 	case err == nil:
-		l.compaction.changed(c.from)
 		if l.options.Written != nil {
 			l.options.Written(Write{Entries: c.appended, Took: took, Sync: sync})
 		}
@@ -112,22 +112,27 @@ func (l *Log) update(doing string, c *change, fn func(*bbolt.Tx) error) error {
 }
 
 // write also tells how long writing pages and waiting for the disk took.
-func (l *Log) write(fn func(*bbolt.Tx) error) (sync time.Duration, err error) {
+func (l *Log) write(c *change, fn func(*bbolt.Tx) error) (sync time.Duration, err error) {
 	if l.options.Before != nil {
-		if err := l.options.Before(); err != nil {
+		if err := l.options.Before(c.appended); err != nil {
 			return 0, err
 		}
 	}
+	l.writing.Lock()
+	defer l.writing.Unlock()
+	l.mu.RLock()
+	defer l.mu.RUnlock()
 	var tx *bbolt.Tx
 	err = l.db.Update(func(t *bbolt.Tx) error {
 		tx = t
 		return fn(t)
 	})
-	if err == nil {
-		stats := tx.Stats()
-		sync = stats.GetWriteTime()
+	if err != nil {
+		return 0, err
 	}
-	return sync, err
+	l.compaction.changed(c.from)
+	stats := tx.Stats()
+	return stats.GetWriteTime(), nil
 }
 
 // passing tells a disk that is full from one that fails. Refused for want of

@@ -32,9 +32,9 @@ type Options struct {
 	// CompactAbove is the size in bytes from which a file that is mostly free is
 	// rewritten; 64 MiB.
 	CompactAbove int64
-	// Before is called before each write and may hold it up or make it fail. For
-	// tests.
-	Before func() error
+	// Before is called before each write, with how many entries it appends, and
+	// may hold it up or make it fail. For tests.
+	Before func(entries int) error
 
 	// For tests: how to open a file, what to do with one that was opened as a
 	// database, and what to do at a compaction's steps.
@@ -55,9 +55,11 @@ type Log struct {
 	space   space
 
 	// Whoever uses db holds mu for reading; compaction holds it for writing to
-	// put another file in its place.
-	mu sync.RWMutex
-	db *bbolt.DB
+	// put another file in its place. Whoever writes holds writing before mu, so
+	// that nobody who reads waits behind a compaction that waits for a write.
+	writing sync.Mutex
+	mu      sync.RWMutex
+	db      *bbolt.DB
 
 	compaction compaction
 	background sync.WaitGroup

@@ -48,6 +48,13 @@ func (l *Log) Full() (since time.Time, err error) {
 	return l.space.since, err
 }
 
+// OutOfRoom is the newest answer to the same question.
+func (l *Log) OutOfRoom() error {
+	l.space.mu.Lock()
+	defer l.space.mu.Unlock()
+	return l.space.full
+}
+
 func (l *Log) checkSpace() error {
 	l.space.mu.Lock()
 	defer l.space.mu.Unlock()
@@ -64,7 +71,7 @@ func (l *Log) checkSpace() error {
 // probe writes for a moment what would need room.
 func (l *Log) probe() error {
 	if l.options.Before != nil {
-		if err := l.options.Before(); err != nil {
+		if err := l.options.Before(1); err != nil {
 			return err
 		}
 	}

@@ -48,6 +48,9 @@ func (l *Log) Stats() Stats {
 	return s
 }
 
+// Compactions are the Stats but for the file's size, which no write holds up.
+func (l *Log) Compactions() Stats { return l.compaction.stats() }
+
 // usedBytes leaves out the pages that await use and the end of the file that
 // has never been used.
 func usedBytes(db *bbolt.DB) (used int64, err error) {
