@@ -27,6 +27,9 @@ func (a *Agent) Status() *apiv1.LocalStatusReply {
 	if refused := new(control.RefusedError); errors.As(a.control.Registered(), &refused) {
 		s.Problems = append(s.Problems, refused.Error())
 	}
+	if err := a.control.Clock(); err != nil {
+		s.Problems = append(s.Problems, err.Error())
+	}
 	for _, c := range a.certs.States() {
 		if !c.NotAfter.IsZero() {
 			s.Certificates = append(s.Certificates, &apiv1.LocalCertificate{Identity: c.Identity, NotAfterUnix: c.NotAfter.Unix()})

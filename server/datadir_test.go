@@ -175,7 +175,7 @@ func TestTheKeeperRenewsInTime(t *testing.T) {
 		db := state.New()
 		ctx, cancel := contextOf(t)
 		done := make(chan struct{})
-		go func() { defer close(done); k.run(ctx, db.Read) }()
+		go func() { defer close(done); k.run(ctx, db.Read, func() {}) }()
 		first := k.TLS().Certificate()
 		for range 30 {
 			time.Sleep(8 * time.Hour)
@@ -234,7 +234,7 @@ func TestTheKeeperFollowsTheAuthority(t *testing.T) {
 		db := state.New()
 		ctx, cancel := contextOf(t)
 		done := make(chan struct{})
-		go func() { defer close(done); k.run(ctx, db.Read) }()
+		go func() { defer close(done); k.run(ctx, db.Read, func() {}) }()
 		db.Apply(1, m.init)
 		synctest.Wait()
 		if _, err := k.Authority(); err != nil {

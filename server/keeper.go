@@ -27,6 +27,10 @@ import (
 // once.
 const renewRetry = time.Minute
 
+// settleTime is how long after this server's certificate the others' have been
+// renewed, too: then it is time for new connections to them.
+const settleTime = 15 * time.Second
+
 // A keeper holds the server's own certificate, the trust anchors and the mesh's
 // authority, keeps copies of them on disk and renews the certificate in time.
 type keeper struct {
@@ -40,7 +44,8 @@ type keeper struct {
 	cert  atomic.Pointer[tls.Certificate]
 	roots atomic.Pointer[x509.CertPool]
 
-	soonest time.Time // for the next renewal; of run alone
+	soonest time.Time // for the next renewal; of run alone, like
+	settles time.Time // when to replace connections to other servers; zero is never
 
 	mu        sync.Mutex
 	stored    *apiv1.Authority // nil until the first replication
@@ -103,26 +108,35 @@ func (k *keeper) Standing() (s ca.Standing) {
 }
 
 // run follows the authority in the state and renews the certificate until ctx
-// ends.
-func (k *keeper) run(ctx context.Context, local func() *state.Txn) {
+// ends. reconnect replaces the connections to other servers.
+func (k *keeper) run(ctx context.Context, local func() *state.Txn, reconnect func()) {
 	for ctx.Err() == nil {
 		var ws state.WatchSet
 		if a := local().Authority(&ws); a != nil {
 			k.follow(a)
 		}
 		k.await(ctx, &ws)
+		if !k.settles.IsZero() && !time.Now().Before(k.settles) {
+			k.settles = time.Time{}
+			reconnect()
+		}
 	}
 }
 
-// await blocks until ws wakes or the certificate is due, and then renews it.
+// await blocks until ws wakes, or until it is time for something: the certificate
+// is renewed here.
 func (k *keeper) await(ctx context.Context, ws *state.WatchSet) {
 	due := k.due()
 	if due.Before(k.soonest) {
 		due = k.soonest
 	}
-	wait, cancel := context.WithDeadline(ctx, due)
+	until := due
+	if !k.settles.IsZero() && k.settles.Before(due) {
+		until = k.settles
+	}
+	wait, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
-	if ws.Wait(wait) == nil || ctx.Err() != nil {
+	if ws.Wait(wait) == nil || ctx.Err() != nil || time.Now().Before(due) {
 		return
 	}
 	k.tryRenew()
@@ -132,7 +146,9 @@ func (k *keeper) tryRenew() {
 	k.soonest = time.Now().Add(renewRetry)
 	if err := k.renew(); err != nil {
 		k.log.Error("this server's certificate could not be renewed", "expires", k.cert.Load().Leaf.NotAfter, "error", err)
+		return
 	}
+	k.settles = time.Now().Add(settleTime)
 }
 
 // due is when the certificate is to be renewed: after two thirds of its life, and

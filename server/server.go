@@ -186,7 +186,7 @@ func (s *Server) startBackground() {
 		Census: s.census, Vault: s.member.vault(),
 	})
 	s.background.Go(func() { s.loops.Run(ctx) })
-	s.background.Go(func() { s.keeper.run(ctx, s.replica.Local) })
+	s.background.Go(func() { s.keeper.run(ctx, s.replica.Local, s.replica.Renew) })
 	s.background.Go(func() { s.followGossipKeys(ctx) })
 	s.background.Go(func() { s.awaitReady(ctx) })
 	if s.schedule != nil {

@@ -38,6 +38,7 @@ type fakeCA struct {
 	err     error             // of every call
 	refuse  map[string]string // by service
 	wrong   bool              // signs for another identity
+	gen     uint64            // generation of the authority
 	asked   []string          // services, in order
 	hostKey []string          // public keys of the host's requests
 }
@@ -68,7 +69,7 @@ func (ca *fakeCA) Sign(_ context.Context, r *apiv1.SignRequest) (*apiv1.SignRepl
 	if ca.err != nil {
 		return nil, ca.err
 	}
-	reply := &apiv1.SignReply{}
+	reply := &apiv1.SignReply{AuthorityGeneration: ca.gen}
 	for _, c := range r.GetRequests() {
 		reply.Certificates = append(reply.Certificates, ca.answer(c))
 	}

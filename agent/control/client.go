@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
@@ -58,6 +59,7 @@ type Client struct {
 	refusal   *RefusedError        // of the answered one, nil if all were accepted
 	leaving   bool
 	lastError error
+	ahead     time.Duration // see Clock
 }
 
 // New makes a client; Start connects it.

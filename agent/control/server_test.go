@@ -24,7 +24,8 @@ type fakeServer struct {
 	servers []string
 
 	mu      sync.Mutex
-	silent  bool   // answers nothing
+	silent  bool // answers nothing
+	clock   func() int64
 	refusal string // of registrations
 	got     []*apiv1.AgentMessage
 	streams []apiv1.Control_ConnectServer // open ones
@@ -65,12 +66,19 @@ func (f *fakeServer) answer(m *apiv1.AgentMessage) *apiv1.ServerMessage {
 	case m.GetHello() != nil:
 		return &apiv1.ServerMessage{Message: &apiv1.ServerMessage_Welcome{Welcome: &apiv1.Welcome{Server: f.name, Servers: f.servers}}}
 	case m.GetHeartbeat() != nil:
-		return &apiv1.ServerMessage{Message: &apiv1.ServerMessage_Heartbeat{Heartbeat: &apiv1.Heartbeat{}}}
+		return &apiv1.ServerMessage{Message: &apiv1.ServerMessage_Heartbeat{Heartbeat: f.beat()}}
 	case m.GetRegistrations() != nil:
 		r := &apiv1.RegistrationsResult{Sequence: m.GetRegistrations().GetSequence(), Error: f.refusal}
 		return &apiv1.ServerMessage{Message: &apiv1.ServerMessage_Registrations{Registrations: r}}
 	}
 	return nil
+}
+
+func (f *fakeServer) beat() *apiv1.Heartbeat {
+	if f.clock == nil {
+		return &apiv1.Heartbeat{}
+	}
+	return &apiv1.Heartbeat{TimeUnixNano: f.clock()}
 }
 
 func (f *fakeServer) Sign(context.Context, *apiv1.SignRequest) (*apiv1.SignReply, error) {

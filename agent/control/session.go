@@ -117,6 +117,8 @@ func (s *session) handle(m *apiv1.ServerMessage) error {
 		return s.take(m.Slice)
 	case *apiv1.ServerMessage_Move:
 		return s.client.move(m.Move)
+	case *apiv1.ServerMessage_Heartbeat:
+		s.client.compareClocks(s.server, m.Heartbeat)
 	case *apiv1.ServerMessage_Registrations:
 		s.registered(m.Registrations)
 	}

@@ -3,6 +3,7 @@ package push
 import (
 	"context"
 	"sync"
+	"time"
 
 	apiv1 "github.com/meshd/meshd/api/v1"
 	"github.com/meshd/meshd/internal/grpcx"
@@ -45,7 +46,7 @@ func (o *outbox) take() any {
 	case o.welcome != nil:
 		m.Message, o.welcome = &apiv1.ServerMessage_Welcome{Welcome: o.welcome}, nil
 	case o.beat:
-		m.Message, o.beat = &apiv1.ServerMessage_Heartbeat{Heartbeat: &apiv1.Heartbeat{}}, false
+		m.Message, o.beat = &apiv1.ServerMessage_Heartbeat{Heartbeat: &apiv1.Heartbeat{TimeUnixNano: time.Now().UnixNano()}}, false
 	case o.result != nil:
 		m.Message, o.result = &apiv1.ServerMessage_Registrations{Registrations: o.result}, nil
 	case o.move != nil:

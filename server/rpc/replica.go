@@ -31,6 +31,7 @@ type Replica struct {
 
 	mu    sync.Mutex
 	peers map[string]*grpc.ClientConn // by address
+	aside []*grpc.ClientConn          // replaced by those, for calls under way
 	asked int                         // servers asked in search of a leader
 	// settled is the term in which the state is known to show all that was
 	// proposed before, 0 after an unknown outcome; unknown counts those.
@@ -48,10 +49,31 @@ func NewReplica(self string, s *store.Store, dial func(address string) (*grpc.Cl
 func (r *Replica) Close() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.setAside()
+	r.closeAside()
+}
+
+// Renew has calls from now on use new connections to the other servers, for which
+// new certificates are shown. Calls under way go on until the next time.
+func (r *Replica) Renew() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.closeAside()
+	r.setAside()
+}
+
+func (r *Replica) setAside() {
 	for _, conn := range r.peers {
-		conn.Close()
+		r.aside = append(r.aside, conn)
 	}
 	clear(r.peers)
+}
+
+func (r *Replica) closeAside() {
+	for _, conn := range r.aside {
+		conn.Close()
+	}
+	r.aside = nil
 }
 
 // Local is the state as this server has it, which may lag behind.
