@@ -2,12 +2,18 @@ package meshtest_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"os"
+	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	apiv1 "github.com/meshd/meshd/api/v1"
 	"github.com/meshd/meshd/internal/meshtest"
@@ -145,4 +151,140 @@ func TestRootIsRotatedUnderLoad(t *testing.T) {
 			t.Errorf("after the rotation there are %v", after)
 		}
 	})
+}
+
+// Whoever leads when a phase begins is gone at once: the next leader goes on. It
+// is back for the next phase, for no server may miss one.
+func TestRotationGoesOnWhenLeadersDie(t *testing.T) {
+	bubble(t, 3, func(t *testing.T, m *meshtest.Mesh) {
+		h1, h2 := m.StartAgent("h1"), m.StartAgent("h2")
+		orders(h2)
+		known(m, h1, 1)
+		l := startLoad(t, h1, "http://orders.mesh/")
+		rotate(t, m.Leader(), &apiv1.RotateAuthorityRequest{})
+		for _, phase := range []apiv1.Rotation_Phase{apiv1.Rotation_PHASE_TRUST, apiv1.Rotation_PHASE_RENEW, apiv1.Rotation_PHASE_RETIRE} {
+			reach(m, phase)
+			leader := m.Leader()
+			leader.Crash()
+			time.Sleep(4 * time.Second)
+			leader.Restart()
+			m.Leader()
+		}
+		after := reach(m, apiv1.Rotation_PHASE_UNSPECIFIED)
+		time.Sleep(5 * time.Second)
+		l.end(t)
+		if len(after.Certificates) != 2 || after.Generation != 1 {
+			t.Errorf("after the rotation there are %v", after)
+		}
+	})
+}
+
+func TestIssuingCertificateIsRotatedUnderLoad(t *testing.T) {
+	bubble(t, 3, func(t *testing.T, m *meshtest.Mesh) {
+		h1, h2 := m.StartAgent("h1"), m.StartAgent("h2")
+		orders(h2)
+		known(m, h1, 1)
+		l := startLoad(t, h1, "http://orders.mesh/")
+		before := shown(m)
+		if reply := rotate(t, m.Follower(), &apiv1.RotateAuthorityRequest{IssuingOnly: true}); reply.Rotation != nil {
+			t.Errorf("a new issuing certificate takes a rotation: %v", reply)
+		}
+		time.Sleep(time.Minute)
+		l.end(t)
+		after := shown(m)
+		if after.Certificates[0].Fingerprint != before.Certificates[0].Fingerprint || after.Certificates[1].Fingerprint == before.Certificates[1].Fingerprint {
+			t.Errorf("before %v\nafter %v", before, after)
+		}
+		renewed(t, m, after.Generation)
+	})
+}
+
+// renewed checks that all agents have renewed all of their certificates.
+func renewed(t *testing.T, m *meshtest.Mesh, generation uint64) {
+	t.Helper()
+	reply, err := m.Leader().Admin().Status(t.Context(), &apiv1.StatusRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range reply.Agents {
+		if a.AuthorityGeneration != generation {
+			t.Errorf("%s has certificates of generation %d, want %d", a.Node, a.AuthorityGeneration, generation)
+		}
+	}
+}
+
+// The old root is refused everywhere when it is retired, by connections that are
+// open too; hosts and tokens that know only the old one come along until then.
+func TestTheOldRootIsRetired(t *testing.T) {
+	bubble(t, 3, func(t *testing.T, m *meshtest.Mesh) {
+		h1, h2 := m.StartAgent("h1"), m.StartAgent("h2")
+		h2.ServeEcho(5000, "")
+		h2.Add(&apiv1.Declaration{Name: "echo", Port: 5000, Protocol: apiv1.Protocol_PROTOCOL_TCP})
+		m.WaitFor("h1 to know echo", func() bool { return len(lookup(t, h1, "echo.service.mesh.")) == 1 })
+		old := m.JoinFakeAgent("old")
+		many := m.CreateToken(&apiv1.CreateTokenRequest{Reusable: true, Ttl: durationpb.New(24 * time.Hour)})
+		held := dialEcho(t, h1)
+		held.say(t, "before")
+
+		rotate(t, m.Leader(), &apiv1.RotateAuthorityRequest{})
+		reach(m, apiv1.Rotation_PHASE_RENEW)
+		held.say(t, "between")
+		for _, name := range []string{"late1", "late2"} {
+			if err := m.NewFakeAgent(name).EnrollWith(many, nil); err != nil {
+				t.Errorf("%s joins with a token that pins the old root: %v", name, err)
+			}
+		}
+		if err := m.NewFakeAgent("new").EnrollWith(m.CreateToken(&apiv1.CreateTokenRequest{}), nil); err != nil {
+			t.Errorf("a host joins with a new token: %v", err)
+		}
+		stream := old.Dial(m.Leader())
+		if _, err := apiv1.NewAdminClient(stream).Status(t.Context(), &apiv1.StatusRequest{}); err != nil {
+			t.Errorf("a host that knows the old root alone: %v", err)
+		}
+
+		reach(m, apiv1.Rotation_PHASE_RETIRE)
+		time.Sleep(5 * time.Second)
+		held.mustBeCut(t)
+		dialEcho(t, h1).say(t, "after")
+		if _, err := apiv1.NewAdminClient(stream).Status(t.Context(), &apiv1.StatusRequest{}); err == nil {
+			t.Error("a host with a certificate of the old root was answered")
+		}
+		if err := m.NewFakeAgent("late3").EnrollWith(many, nil); err == nil || !strings.Contains(err.Error(), "a new token is needed") {
+			t.Errorf("a token that pins the retired root: %v", err)
+		}
+		reach(m, apiv1.Rotation_PHASE_UNSPECIFIED)
+	})
+}
+
+// An echoConn is a TCP connection through the mesh.
+type echoConn struct{ net.Conn }
+
+func dialEcho(t *testing.T, from *meshtest.Agent) echoConn {
+	t.Helper()
+	c, err := from.Dial(t.Context(), "tcp", "echo.mesh:5000")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return echoConn{c}
+}
+
+func (c echoConn) say(t *testing.T, text string) {
+	t.Helper()
+	c.SetDeadline(time.Now().Add(5 * time.Second))
+	if _, err := io.WriteString(c, text); err != nil {
+		t.Fatalf("%s: %v", text, err)
+	}
+	got := make([]byte, len(text))
+	if _, err := io.ReadFull(c, got); err != nil || string(got) != text {
+		t.Fatalf("%s: %q, %v", text, got, err)
+	}
+}
+
+func (c echoConn) mustBeCut(t *testing.T) {
+	t.Helper()
+	c.SetDeadline(time.Now().Add(time.Second))
+	if n, err := c.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("a connection under the old root lives on: read %d, %v", n, err)
+	}
 }
