@@ -27,9 +27,9 @@ import (
 // once.
 const renewRetry = time.Minute
 
-// settleTime is how long after this server's certificate the others' have been
+// othersTime is how long after this server's certificate the others' have been
 // renewed, too: then it is time for new connections to them.
-const settleTime = 15 * time.Second
+const othersTime = 15 * time.Second
 
 // A keeper holds the server's own certificate, the trust anchors and the mesh's
 // authority, keeps copies of them on disk and renews the certificate in time.
@@ -148,7 +148,7 @@ func (k *keeper) tryRenew() {
 		k.log.Error("this server's certificate could not be renewed", "expires", k.cert.Load().Leaf.NotAfter, "error", err)
 		return
 	}
-	k.settles = time.Now().Add(settleTime)
+	k.settles = time.Now().Add(othersTime)
 }
 
 // due is when the certificate is to be renewed: after two thirds of its life, and
