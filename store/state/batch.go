@@ -35,7 +35,7 @@ func (db *DB) applyTogether(entries []Entry) []*command.Result {
 	w := db.write(0)
 	for i, e := range entries {
 		w.index, w.result = e.Index, &command.Result{Index: e.Index}
-		if err := w.apply(e.Msg); err != nil {
+		if err := w.do(e.Msg); err != nil {
 			// What the refused one has begun is in the same transaction.
 			w.txn.Abort()
 			if i == 0 {

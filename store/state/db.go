@@ -25,27 +25,31 @@ type DB struct {
 type tables struct {
 	mem      *memdb.MemDB
 	replaced chan struct{}
+	alike    likeness
 }
 
 // New makes an empty state.
 func New() *DB {
 	db := &DB{journal: journalled}
-	db.current.Store(&tables{mem: newTables(), replaced: make(chan struct{})})
+	db.current.Store(newState(newTables()))
 	return db
 }
 
-// Read gives the state as it is now.
-func (db *DB) Read() *Txn {
-	t := db.current.Load()
-	return &Txn{txn: t.mem.Txn(false), replaced: t.replaced}
+func newState(mem *memdb.MemDB) *tables {
+	return &tables{mem: mem, replaced: make(chan struct{}), alike: likeness{}}
 }
+
+func (t *tables) read() *Txn { return &Txn{txn: t.mem.Txn(false), replaced: t.replaced} }
+
+// Read gives the state as it is now.
+func (db *DB) Read() *Txn { return db.current.Load().read() }
 
 // Apply carries out the log entry with that index, all of it or, when it
 // refuses, nothing but the record of an audited one. A nil msg stands for an
 // entry that could not be decoded. The message is not kept and not modified.
 func (db *DB) Apply(index uint64, msg proto.Message) *command.Result {
 	w := db.write(index)
-	if err := w.apply(msg); err != nil {
+	if err := w.do(msg); err != nil {
 		w.txn.Abort()
 		w = db.write(index)
 		w.result = refused(index, err)
@@ -64,8 +68,10 @@ func refused(index uint64, err error) *command.Result {
 }
 
 func (db *DB) write(index uint64) *writer {
+	t := db.current.Load()
 	return &writer{
-		Txn:     Txn{txn: db.current.Load().mem.Txn(true)},
+		Txn:     Txn{txn: t.mem.Txn(true)},
+		alike:   t.alike,
 		index:   index,
 		journal: db.journal,
 		result:  &command.Result{Index: index},

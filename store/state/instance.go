@@ -1,8 +1,6 @@
 package state
 
 import (
-	"google.golang.org/protobuf/proto"
-
 	apiv1 "github.com/meshd/meshd/api/v1"
 	"github.com/meshd/meshd/internal/mesh"
 	"github.com/meshd/meshd/store/command"
@@ -33,12 +31,14 @@ func (w *writer) setInstances(c *command.SetInstances) error {
 			return invalid("instance %q of host %q is both put and removed", id, node.Name)
 		}
 	}
+	h := w.hosting(node.Id)
 	for _, i := range c.Put {
-		w.putInstance(node.Id, i)
+		h.put(i)
 	}
 	for _, id := range c.Remove {
-		w.removeInstance(node.Id, id)
+		h.remove(id)
 	}
+	h.done()
 	return nil
 }
 
@@ -63,27 +63,4 @@ func CheckInstance(node *apiv1.Node, i *apiv1.Instance) error {
 		return refuse(command.Refusal_REFUSAL_TOKEN, "host %q may not run the service %q, only %q, as its join token said: let it join again with a token that allows the service", node.Name, i.Service, node.AllowedServices)
 	}
 	return nil
-}
-
-func (w *writer) putInstance(nodeID string, i *apiv1.Instance) {
-	i = proto.CloneOf(i)
-	i.NodeId = nodeID
-	i.CreateIndex, i.ModifyIndex = w.index, w.index
-	if known := w.instance(nodeID, i.Id); known != nil {
-		i.CreateIndex, i.ModifyIndex = known.CreateIndex, known.ModifyIndex
-		if proto.Equal(i, known) {
-			return
-		}
-		i.ModifyIndex = w.index
-		w.touchInstance(known)
-	}
-	w.put(instanceTable, i)
-	w.touchInstance(i)
-}
-
-func (w *writer) removeInstance(nodeID, id string) {
-	if i := w.instance(nodeID, id); i != nil {
-		w.remove(instanceTable, i)
-		w.touchInstance(i)
-	}
 }

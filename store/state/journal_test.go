@@ -62,7 +62,7 @@ func TestInstancesSince(t *testing.T) {
 	m.ok(&command.RemoveNode{NodeId: "n1"})
 	f("db", m.index-1, "without n1/a, without n1/db")
 	m.ok(&command.SetInstances{NodeId: "n2", Put: []*apiv1.Instance{instance("a", "web")}})
-	f("web", start, "n2/a, without n1/a, without n1/b")
+	f("web", start, "n2/a, without n1/b, without n1/a")
 }
 
 // A restored snapshot says nothing of what was before it.
@@ -99,7 +99,7 @@ func TestJournalIsBounded(t *testing.T) {
 	if len(changed) != bound || removed != nil || !complete {
 		t.Fatalf("%d changed, %d removed, complete: %v", len(changed), len(removed), complete)
 	}
-	// A second change of the same instance takes the place of the first.
+	// Of an instance that changes again and again there is one change to tell.
 	for port := range uint32(10) {
 		i := instance("i0", "web")
 		i.Port = port + 1

@@ -7,11 +7,11 @@ import (
 
 // Load reads and checks all of a snapshot and puts it in nobody's place.
 func Load(r io.Reader) (*Snapshot, error) {
-	mem, err := readSnapshot(r)
+	saved, err := readSnapshot(r)
 	if err != nil {
 		return nil, fmt.Errorf("reading a snapshot of the state: %w", err)
 	}
-	return &Snapshot{&Txn{txn: mem.Txn(false), replaced: make(chan struct{})}}, nil
+	return &Snapshot{saved.read()}, nil
 }
 
 // Read gives the state that the snapshot holds.

@@ -112,6 +112,7 @@ func (w *writer) dropNode(n *apiv1.Node) {
 		w.remove(instanceTable, i)
 		w.touchInstance(i)
 	}
+	w.dropHosted(n.Id)
 	w.remove(nodeTable, n)
 }
 

@@ -162,8 +162,9 @@ func slice(t *Txn, service string) (rows []proto.Message) {
 	for _, i := range t.Instances(nil, service) {
 		rows = append(rows, i, visible(t.Node(nil, i.NodeId)))
 	}
-	each(t.Routes(nil, service), func(r *apiv1.Resource) { rows = append(rows, r) })
-	each(t.Policies(nil, service), func(r *apiv1.Resource) { rows = append(rows, r) })
+	for _, r := range slices.Concat(t.Routes(nil, service), t.Policies(nil, service)) {
+		rows = append(rows, r)
+	}
 	if config := t.Resource(nil, "service", service); config != nil {
 		rows = append(rows, config)
 	}

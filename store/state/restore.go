@@ -26,23 +26,23 @@ const maxRecord = 64 << 20
 // wakes every watch on that. All of the snapshot is read and checked before
 // anything changes; after an error the state is as it was.
 func (db *DB) Restore(r io.Reader) error {
-	mem, err := readSnapshot(r)
+	restored, err := readSnapshot(r)
 	if err != nil {
 		return fmt.Errorf("restoring the state from a snapshot: %w", err)
 	}
-	old := db.current.Swap(&tables{mem: mem, replaced: make(chan struct{})})
+	old := db.current.Swap(restored)
 	close(old.replaced)
 	return nil
 }
 
-func readSnapshot(r io.Reader) (*memdb.MemDB, error) {
+func readSnapshot(r io.Reader) (*tables, error) {
 	in := &recordReader{in: bufio.NewReader(r), hash: sha256.New()}
 	index, err := in.header()
 	if err != nil {
 		return nil, err
 	}
-	mem := newTables()
-	b := &builder{Txn: Txn{txn: mem.Txn(true)}, schema: mem.DBSchema()}
+	t := newState(newTables())
+	b := &builder{Txn: Txn{txn: t.mem.Txn(true)}, schema: t.mem.DBSchema(), alike: t.alike, hosted: map[string][]*apiv1.Instance{}, taken: map[string]bool{}}
 	for n := 1; ; n++ {
 		record, err := in.record()
 		if err != nil {
@@ -64,13 +64,18 @@ func readSnapshot(r io.Reader) (*memdb.MemDB, error) {
 	mustDo(b.txn.Insert(markTable, mark{appliedMark, index}))
 	mustDo(b.txn.Insert(markTable, mark{journalMark, index}))
 	b.txn.Commit()
-	return mem, nil
+	return t, nil
 }
 
 // A builder fills empty tables with rows.
 type builder struct {
 	Txn
 	schema *memdb.DBSchema
+	alike  likeness
+	hosted map[string][]*apiv1.Instance // by node
+	// Tables and keys that are taken. To look into the tables between writes would
+	// have them copied again and again.
+	taken map[string]bool
 }
 
 func (b *builder) add(r *Record) error {
@@ -86,7 +91,7 @@ func (b *builder) add(r *Record) error {
 	case *Record_Service:
 		return b.insert(serviceTable, row.Service)
 	case *Record_Instance:
-		return b.insert(instanceTable, row.Instance)
+		return b.insertInstance(row.Instance)
 	case *Record_Resource:
 		return b.insert(resourceTable, row.Resource)
 	case *Record_Token:
@@ -121,11 +126,26 @@ func (b *builder) insert(table string, row proto.Message) error {
 		}
 		_, key, err := index.Indexer.(memdb.SingleIndexer).FromObject(row)
 		mustDo(err)
-		if other, err := b.txn.First(table, name, key); err != nil || other != nil {
+		place := table + " " + name + " " + string(key)
+		if b.taken[place] {
 			return fmt.Errorf("there are two rows of table %s with the same %s %q", table, name, key)
 		}
+		b.taken[place] = true
 	}
 	mustDo(b.txn.Insert(table, row))
+	return nil
+}
+
+// insertInstance expects the instances of a node in the order of their ids, as
+// every snapshot has them.
+func (b *builder) insertInstance(i *apiv1.Instance) error {
+	before := b.hosted[i.NodeId]
+	if n := len(before); n > 0 && before[n-1].Id >= i.Id {
+		return fmt.Errorf("instance %q of the host %q is there twice, or in the wrong place", i.Id, i.NodeId)
+	}
+	b.alike.share(i)
+	b.hosted[i.NodeId] = append(before, i)
+	mustDo(b.txn.Insert(instanceTable, i))
 	return nil
 }
 
@@ -134,19 +154,36 @@ func (b *builder) check() error {
 	if level := b.FeatureLevel(nil); level > command.MaxLevel {
 		return fmt.Errorf("it is of a mesh at feature level %d, and this version of meshd knows only level %d: update this server", level, command.MaxLevel)
 	}
-	for _, i := range all[*apiv1.Instance](&b.Txn, nil, instanceTable) {
-		if b.Node(nil, i.NodeId) == nil {
-			return fmt.Errorf("instance %q is on the host %q, which is not there", i.Id, i.NodeId)
-		}
-		if b.Service(nil, i.Service) == nil {
-			return fmt.Errorf("instance %q is of the service %q, which is not there", i.Id, i.Service)
+	services := map[string]string{}
+	each(&b.Txn, serviceTable, func(s *apiv1.ServiceIndex) { services[s.Name] = s.Name })
+	for _, id := range slices.Sorted(maps.Keys(b.hosted)) {
+		if err := b.checkHosted(id, b.hosted[id], services); err != nil {
+			return err
 		}
 	}
 	for _, r := range b.Resources(nil, "") {
-		if s := serviceOf(r); s != "" && b.Service(nil, s) == nil {
+		if s := serviceOf(r); s != "" && services[s] == "" {
 			return fmt.Errorf("resource %q is about the service %q, which is not there", r.Name, s)
 		}
 	}
+	return nil
+}
+
+// checkHosted also makes the row of what the host runs. Of the names of nodes and
+// services, one string is enough.
+func (b *builder) checkHosted(nodeID string, instances []*apiv1.Instance, services map[string]string) error {
+	node := b.Node(nil, nodeID)
+	if node == nil {
+		return fmt.Errorf("instance %q is on the host %q, which is not there", instances[0].Id, nodeID)
+	}
+	for _, i := range instances {
+		service := services[i.Service]
+		if service == "" {
+			return fmt.Errorf("instance %q is of the service %q, which is not there", i.Id, i.Service)
+		}
+		i.NodeId, i.Service = node.Id, service
+	}
+	mustDo(b.txn.Insert(hostedTable, &hosted{node.Id, slices.Clone(instances)}))
 	return nil
 }
 

@@ -19,6 +19,7 @@ const (
 	nodeTable      = "node"
 	serviceTable   = "service"
 	instanceTable  = "instance"
+	hostedTable    = "hosted"
 	resourceTable  = "resource"
 	tokenTable     = "token"
 	removedTable   = "removed-node"
@@ -76,9 +77,9 @@ func newTables() *memdb.MemDB {
 			unique(byID, func(s *apiv1.ServiceIndex) []byte { return text(s.Name) }),
 			unique(byVIP, func(s *apiv1.ServiceIndex) []byte { return number(uint64(s.Vip)) }),
 			shared(byModified, func(s *apiv1.ServiceIndex) []byte { return number(s.ModifyIndex) })),
-		instanceTable: table(instanceTable,
-			unique(byID, func(i *apiv1.Instance) []byte { return text(i.NodeId, i.Id) }), // and by node
-			shared(byService, func(i *apiv1.Instance) []byte { return text(i.Service) })),
+		// By service: the same node and id may be there for one service only.
+		instanceTable: table(instanceTable, unique(byID, func(i *apiv1.Instance) []byte { return text(i.Service, i.NodeId, i.Id) })),
+		hostedTable:   table(hostedTable, unique(byID, func(h *hosted) []byte { return text(h.nodeID) })),
 		resourceTable: table(resourceTable,
 			unique(byID, func(r *apiv1.Resource) []byte { return text(mesh.ResourceKind(r), r.Name) }),
 			shared(byService, func(r *apiv1.Resource) []byte { return text(mesh.ResourceKind(r), serviceOf(r)) }),
@@ -92,8 +93,7 @@ func newTables() *memdb.MemDB {
 		gossipTable: table(gossipTable, only[*apiv1.GossipKeys]()),
 		stagedTable: table(stagedTable, unique(byID, func(p *StagedPart) []byte { return number(p.Offset) })),
 		journalTable: table(journalTable,
-			unique(byID, func(c *change) []byte { return text(c.service, c.nodeID, c.id) }),
-			unique(byService, func(c *change) []byte { return append(changeKey(c.service, c.index), text(c.nodeID, c.id)...) }),
+			unique(byID, (*change).key),
 			unique(byModified, func(c *change) []byte { return append(number(c.index), text(c.service, c.nodeID, c.id)...) })),
 	}})
 	if err != nil {

@@ -56,24 +56,31 @@ func (s *Snapshot) records(emit func(*Record)) {
 	emit(&Record{Row: &Record_Marks{&Marks{
 		MeshIndex: t.mark(nil, meshMark), ForgottenIndex: t.mark(nil, forgottenMark), RestoredIndex: t.mark(nil, restoredMark),
 	}}})
-	each(all[*apiv1.Cluster](t, nil, clusterTable), func(r *apiv1.Cluster) { emit(&Record{Row: &Record_Cluster{r}}) })
-	each(all[*apiv1.Authority](t, nil, authorityTable), func(r *apiv1.Authority) { emit(&Record{Row: &Record_Authority{r}}) })
-	each(t.Servers(nil), func(r *apiv1.Server) { emit(&Record{Row: &Record_Server{r}}) })
-	each(t.Nodes(nil), func(r *apiv1.Node) { emit(&Record{Row: &Record_Node{r}}) })
-	each(all[*RemovedNode](t, nil, removedTable), func(r *RemovedNode) { emit(&Record{Row: &Record_RemovedNode{r}}) })
-	each(t.Services(nil), func(r *apiv1.ServiceIndex) { emit(&Record{Row: &Record_Service{r}}) })
-	each(all[*apiv1.Instance](t, nil, instanceTable), func(r *apiv1.Instance) { emit(&Record{Row: &Record_Instance{r}}) })
-	each(t.Resources(nil, ""), func(r *apiv1.Resource) { emit(&Record{Row: &Record_Resource{r}}) })
-	each(t.Tokens(nil), func(r *apiv1.Token) { emit(&Record{Row: &Record_Token{r}}) })
-	each(t.AccessTokens(nil), func(r *apiv1.AccessToken) { emit(&Record{Row: &Record_AccessToken{r}}) })
-	each(all[*apiv1.AuditRecord](t, nil, auditTable), func(r *apiv1.AuditRecord) { emit(&Record{Row: &Record_Audit{r}}) })
-	each(t.staged(), func(r *StagedPart) { emit(&Record{Row: &Record_StagedPart{r}}) })
-	each(all[*apiv1.GossipKeys](t, nil, gossipTable), func(r *apiv1.GossipKeys) { emit(&Record{Row: &Record_GossipKeys{r}}) })
+	each(t, clusterTable, func(r *apiv1.Cluster) { emit(&Record{Row: &Record_Cluster{r}}) })
+	each(t, authorityTable, func(r *apiv1.Authority) { emit(&Record{Row: &Record_Authority{r}}) })
+	each(t, serverTable, func(r *apiv1.Server) { emit(&Record{Row: &Record_Server{r}}) })
+	each(t, nodeTable, func(r *apiv1.Node) { emit(&Record{Row: &Record_Node{r}}) })
+	each(t, removedTable, func(r *RemovedNode) { emit(&Record{Row: &Record_RemovedNode{r}}) })
+	each(t, serviceTable, func(r *apiv1.ServiceIndex) { emit(&Record{Row: &Record_Service{r}}) })
+	each(t, hostedTable, func(h *hosted) {
+		for _, r := range h.instances {
+			emit(&Record{Row: &Record_Instance{r}})
+		}
+	})
+	each(t, resourceTable, func(r *apiv1.Resource) { emit(&Record{Row: &Record_Resource{r}}) })
+	each(t, tokenTable, func(r *apiv1.Token) { emit(&Record{Row: &Record_Token{r}}) })
+	each(t, accessTable, func(r *apiv1.AccessToken) { emit(&Record{Row: &Record_AccessToken{r}}) })
+	each(t, auditTable, func(r *apiv1.AuditRecord) { emit(&Record{Row: &Record_Audit{r}}) })
+	each(t, stagedTable, func(r *StagedPart) { emit(&Record{Row: &Record_StagedPart{r}}) })
+	each(t, gossipTable, func(r *apiv1.GossipKeys) { emit(&Record{Row: &Record_GossipKeys{r}}) })
 }
 
-func each[T any](rows []T, f func(T)) {
-	for _, row := range rows {
-		f(row)
+// each gives the rows of a table by their ids, one at a time.
+func each[T any](t *Txn, table string, f func(T)) {
+	it, err := t.txn.Get(table, byID)
+	mustDo(err)
+	for row := it.Next(); row != nil; row = it.Next() {
+		f(row.(T))
 	}
 }
 

@@ -179,7 +179,9 @@ func forge(records ...*Record) []byte {
 	var b bytes.Buffer
 	w := newRecordWriter(&b)
 	w.header(5)
-	each(records, w.record)
+	for _, r := range records {
+		w.record(r)
+	}
 	if err := w.finish(); err != nil {
 		panic(err)
 	}

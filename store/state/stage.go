@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"io"
 
-	"github.com/hashicorp/go-memdb"
 	"google.golang.org/protobuf/proto"
 
 	apiv1 "github.com/meshd/meshd/api/v1"
@@ -34,7 +33,7 @@ func (w *writer) restoreState(c *command.RestoreState) error {
 	if err != nil {
 		return invalid("the saved state cannot be read: %v", err)
 	}
-	return w.takeOver(saved, c)
+	return w.takeOver(saved.read(), c)
 }
 
 func (w *writer) stage(c *command.RestoreState) error {
@@ -82,8 +81,7 @@ func (w *writer) reapStaged(now int64) {
 // servers are, which hosts have come since and who is alive, what the
 // authority is, where services have their places, and what is on record. So do
 // tokens: one that was revoked or used since must not be good again.
-func (w *writer) takeOver(saved *memdb.MemDB, c *command.RestoreState) error {
-	from := &Txn{txn: saved.Txn(false)}
+func (w *writer) takeOver(from *Txn, c *command.RestoreState) error {
 	was, is := from.Cluster(nil), w.Cluster(nil)
 	switch {
 	case was == nil:
@@ -112,9 +110,11 @@ func (w *writer) takeHosts(from *Txn, time int64) {
 		back.ModifyIndex = w.index
 		w.recall(n.Name)
 		w.put(nodeTable, back)
+		h := w.hosting(n.Id)
 		for _, i := range from.NodeInstances(nil, n.Id) {
-			w.putInstance(n.Id, i)
+			h.put(i)
 		}
+		h.done()
 		w.note("host", n.Name, "created")
 	}
 }

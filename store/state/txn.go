@@ -90,16 +90,7 @@ func (t *Txn) ServicesSince(ws *WatchSet, v uint64) []*apiv1.ServiceIndex {
 
 // Instances lists the instances of a service by node and id.
 func (t *Txn) Instances(ws *WatchSet, service string) []*apiv1.Instance {
-	return list[*apiv1.Instance](t, ws, instanceTable, byService, text(service))
-}
-
-// NodeInstances lists the instances on a node by id.
-func (t *Txn) NodeInstances(ws *WatchSet, nodeID string) []*apiv1.Instance {
-	return list[*apiv1.Instance](t, ws, instanceTable, byID, text(nodeID))
-}
-
-func (t *Txn) instance(nodeID, id string) *apiv1.Instance {
-	return first[*apiv1.Instance](t, nil, instanceTable, byID, text(nodeID, id))
+	return list[*apiv1.Instance](t, ws, instanceTable, byID, text(service))
 }
 
 // Resources lists the resources of a kind by name, or with kind "" all by kind

@@ -15,6 +15,21 @@ type writer struct {
 	index   uint64 // of the command
 	result  *command.Result
 	journal uint64 // its length
+	alike   likeness
+	// What the command has to do with, in the order in which it came up.
+	touched []string
+	changes []*change
+}
+
+// do carries out one command, and notes what has changed with it.
+func (w *writer) do(msg proto.Message) error {
+	w.touched, w.changes = nil, nil
+	if err := w.apply(msg); err != nil {
+		return err
+	}
+	w.noteServices()
+	w.noteChanges()
+	return nil
 }
 
 func (w *writer) apply(msg proto.Message) error {
@@ -75,7 +90,6 @@ func (w *writer) apply(msg proto.Message) error {
 }
 
 func (w *writer) commit() {
-	w.trimJournal()
 	w.setMark(appliedMark)
 	w.txn.Commit()
 }
@@ -91,18 +105,32 @@ func (w *writer) put(table string, row any) { mustDo(w.txn.Insert(table, row)) }
 
 func (w *writer) remove(table string, row any) { mustDo(w.txn.Delete(table, row)) }
 
-// touch notes that what a slice of the service shows has changed. A service
-// that is new to the catalogue gets its place in it.
-func (w *writer) touch(service string) {
-	s := proto.CloneOf(w.Service(nil, service))
-	if s == nil {
-		s = &apiv1.ServiceIndex{Name: service, Vip: w.nextVIP(), CreateIndex: w.index}
+// touch notes that what a slice of the service shows has changed.
+func (w *writer) touch(service string) { w.touched = append(w.touched, service) }
+
+// noteServices moves the services that were touched on to this index. One that
+// is new to the catalogue gets its place in it. All are read before any is
+// written: a read after a write has all writes after it copy anew.
+func (w *writer) noteServices() {
+	var rows []*apiv1.ServiceIndex
+	vip := w.nextVIP()
+	seen := map[string]bool{}
+	for _, name := range w.touched {
+		if seen[name] {
+			continue
+		}
+		seen[name] = true
+		s := proto.CloneOf(w.Service(nil, name))
+		if s == nil {
+			s = &apiv1.ServiceIndex{Name: name, Vip: vip, CreateIndex: w.index}
+			vip++
+		}
+		s.ModifyIndex = w.index
+		rows = append(rows, s)
 	}
-	if s.ModifyIndex == w.index {
-		return
+	for _, s := range rows {
+		w.put(serviceTable, s)
 	}
-	s.ModifyIndex = w.index
-	w.put(serviceTable, s)
 }
 
 // nextVIP works because no service ever leaves the catalogue.
