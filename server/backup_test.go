@@ -154,13 +154,13 @@ func TestScheduledSnapshots(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := meshtest.New(t)
 		m.Configure = func(c *server.Config) {
-			c.Backup = server.Backup{Dir: filepath.Join(c.DataDir, "..", "backup"), Every: time.Minute, Keep: 2}
+			c.Backup = server.Backup{Dir: filepath.Join(c.DataDir, "..", "backup"), Every: 5 * time.Second, Keep: 2}
 		}
 		m.StartServers(3)
 		leader, follower := m.Leader(), m.Follower()
 		dir := leader.Config().Backup.Dir
 		m.WaitFor("the first", func() bool { return len(files(dir)) == 1 })
-		time.Sleep(150 * time.Second)
+		time.Sleep(20 * time.Second)
 		made := files(dir)
 		if len(made) != 2 || len(files(follower.Config().Backup.Dir)) != 0 {
 			t.Errorf("the leader has %v, a follower %v", made, files(follower.Config().Backup.Dir))
