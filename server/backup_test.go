@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -148,6 +149,90 @@ func readSnapshot(t *testing.T, saved []byte) *state.Txn {
 		t.Fatal(err)
 	}
 	return snapshot.Read()
+}
+
+// bringBack restores a snapshot at a server.
+func bringBack(t *testing.T, s *meshtest.Server, saved []byte, otherMesh bool) error {
+	t.Helper()
+	stream, err := s.Admin().RestoreSnapshot(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for part := range slices.Chunk(saved, 1000) {
+		if stream.Send(&apiv1.RestoreSnapshotRequest{Data: part, OtherMesh: otherMesh}) != nil {
+			break
+		}
+	}
+	_, err = stream.CloseAndRecv()
+	return err
+}
+
+func TestRestoreBringsBackWhatWasThere(t *testing.T) {
+	bubble(t, 3, func(t *testing.T, m *meshtest.Mesh) {
+		agent := m.StartAgent("h1")
+		apply(t, m.Leader(), service("orders"), service("web"))
+		saved := mustSave(t, m.Leader())
+		info, err := store.InspectSnapshot(bytes.NewReader(saved))
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		if _, err := m.Leader().Admin().Delete(t.Context(), &apiv1.DeleteRequest{Kind: "service", Name: "web"}); err != nil {
+			t.Fatal(err)
+		}
+		apply(t, m.Leader(), service("billing"))
+		late := m.StartAgent("h3")
+
+		if err := bringBack(t, m.Follower(), saved, false); err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range m.Servers {
+			if got := resources(t, s, false); !slices.Equal(got, []string{"orders", "web"}) {
+				t.Errorf("%s has %v", s.Name, got)
+			}
+		}
+		members, err := m.Leader().Admin().Members(t.Context(), &apiv1.MembersRequest{})
+		if err != nil || len(members.Nodes) != 2 {
+			t.Errorf("members are %v, %v", members, err)
+		}
+		audit, err := m.Leader().Admin().Audit(t.Context(), &apiv1.AuditRequest{Action: "snapshot restore"})
+		if err != nil || len(audit.Records) != 1 || !slices.Contains(audit.Records[0].Objects, "snapshot/"+info.SHA256) {
+			t.Errorf("the record is %v, %v", audit, err)
+		}
+		// Agents are told, and go on without a new token.
+		apply(t, m.Leader(), service("after"))
+		for _, a := range []*meshtest.Agent{agent, late} {
+			m.WaitFor(a.Name+" to have the newest configuration", func() bool {
+				for _, s := range status1(t, m.Leader()).Agents {
+					if s.Node == a.Name && s.Version >= status1(t, m.Leader()).Index-1 {
+						return true
+					}
+				}
+				return false
+			})
+		}
+	})
+}
+
+func TestRestoreRefuses(t *testing.T) {
+	bubble(t, 1, func(t *testing.T, m *meshtest.Mesh) {
+		s := m.Servers[0]
+		apply(t, s, service("orders"))
+		saved := mustSave(t, s)
+		f := func(what string, saved []byte, want codes.Code, reason string) {
+			t.Helper()
+			err := bringBack(t, s, saved, false)
+			if status.Code(err) != want || !strings.Contains(err.Error(), reason) {
+				t.Errorf("%s gave %v", what, err)
+			}
+		}
+		f("a part", saved[:len(saved)-1], codes.InvalidArgument, "cut short")
+		f("a damaged one", append(slices.Clone(saved[:500]), append([]byte{saved[500] ^ 1}, saved[501:]...)...), codes.InvalidArgument, "damaged")
+		f("nothing", nil, codes.InvalidArgument, "no snapshot")
+		if got := resources(t, s, false); !slices.Equal(got, []string{"orders"}) {
+			t.Errorf("it has %v", got)
+		}
+	})
 }
 
 func TestScheduledSnapshots(t *testing.T) {

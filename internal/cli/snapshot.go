@@ -30,7 +30,7 @@ func snapshotCommand() *cli.Command {
 		Usage:       "save, inspect or restore the mesh's state",
 		UsageText:   "meshd snapshot save|inspect|restore",
 		Category:    configure,
-		Subcommands: []*cli.Command{snapshotSaveCommand(), snapshotInspectCommand()},
+		Subcommands: []*cli.Command{snapshotSaveCommand(), snapshotInspectCommand(), snapshotRestoreCommand()},
 	}
 }
 
