@@ -72,7 +72,7 @@ type home struct {
 const swappable = "each library has one home, so that it can be swapped in a day"
 
 var homes = []home{
-	{"github.com/hashicorp/raft", []string{"store", "store/raftlog"}, swappable},
+	{"github.com/hashicorp/raft", []string{"store", "store/raftlog", "bench/raftlog"}, swappable},
 	{"github.com/hashicorp/raft-autopilot", []string{"store"}, swappable},
 	{"go.etcd.io/bbolt", []string{"store/raftlog"}, swappable},
 	{"github.com/hashicorp/go-memdb", []string{"store/state"}, swappable},

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"syscall"
 	"testing"
 	"unsafe"
 
@@ -72,15 +73,35 @@ func (d *disk) open(compactAbove int64) *Log {
 	return l
 }
 
-// opened begins to record a database's file. bbolt has a field for what it
-// writes with, and gives no access to it.
+// writerOf is what bbolt writes with. It has a field for that, and gives no
+// access to it.
+func writerOf(db *bbolt.DB) *func([]byte, int64) (int, error) {
+	field := reflect.ValueOf(db).Elem().FieldByName("ops").Field(0)
+	return (*func([]byte, int64) (int, error))(unsafe.Pointer(field.UnsafeAddr()))
+}
+
+// limited lets a database write only so many more times.
+func limited(room *int) func(string, *bbolt.DB) {
+	return func(name string, db *bbolt.DB) {
+		writeAt := writerOf(db)
+		really := *writeAt
+		*writeAt = func(b []byte, at int64) (int, error) {
+			if *room == 0 {
+				return 0, &os.PathError{Op: "write", Path: name, Err: syscall.ENOSPC}
+			}
+			*room--
+			return really(b, at)
+		}
+	}
+}
+
+// opened begins to record a database's file.
 func (d *disk) opened(name string, db *bbolt.DB) {
 	b, err := os.ReadFile(name)
 	must(d.t, err)
 	f := &file{durable: b}
 	d.files[filepath.Base(name)] = f
-	field := reflect.ValueOf(db).Elem().FieldByName("ops").Field(0)
-	writeAt := (*func([]byte, int64) (int, error))(unsafe.Pointer(field.UnsafeAddr()))
+	writeAt := writerOf(db)
 	really := *writeAt
 	osFile := reflect.ValueOf(db).Elem().FieldByName("file")
 	opened := *(**os.File)(unsafe.Pointer(osFile.UnsafeAddr()))

@@ -2,6 +2,7 @@ package raftlog
 
 import (
 	"errors"
+	"fmt"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -178,8 +179,30 @@ func BenchmarkAppend(b *testing.B) {
 			}
 		})
 	}
-	f("one", 1, false)
-	f("one/nosync", 1, true)
-	f("batch of 64", 64, false)
-	f("batch of 64/nosync", 64, true)
+	for _, batch := range []int{1, 16, 256} {
+		f(fmt.Sprint(batch), batch, false)
+		f(fmt.Sprint(batch, "/nosync"), batch, true)
+	}
+}
+
+// Opening looks at every page in use, and finds those that are free by it.
+func BenchmarkOpen(b *testing.B) {
+	f := func(name string, kept uint64) {
+		b.Run(name, func(b *testing.B) {
+			const all = 200_000
+			l := newLog(b)
+			for i := uint64(0); i < all; i += 1000 {
+				must(b, l.StoreLogs(entries(i+1, i+1000)))
+			}
+			must(b, l.DeleteRange(1, all-kept))
+			must(b, l.Close())
+			for b.Loop() {
+				l, err := Open(Options{Path: l.Path(), CompactAbove: 1 << 40})
+				must(b, err)
+				must(b, l.Close())
+			}
+		})
+	}
+	f("200,000 entries", 200_000)
+	f("10,000 entries, the rest free", 10_000)
 }
