@@ -3,6 +3,8 @@ package server_test
 import (
 	"context"
 	"crypto/sha256"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +15,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/meshd/meshd/api/client"
 	apiv1 "github.com/meshd/meshd/api/v1"
 	"github.com/meshd/meshd/internal/accesstoken"
 	"github.com/meshd/meshd/internal/grpcx"
@@ -287,5 +290,50 @@ func TestAccessTokensThatMakeNoSense(t *testing.T) {
 		f(&apiv1.CreateAccessTokenRequest{Role: viewer, Ttl: &durationpb.Duration{Seconds: 1, Nanos: -1}}, "lives 1 s to")
 		f(&apiv1.CreateAccessTokenRequest{Role: viewer, Description: strings.Repeat("é", 201)}, "longer than 200")
 		f(&apiv1.CreateAccessTokenRequest{Role: viewer, Description: "a\x1b[31m"}, "cannot be shown")
+	})
+}
+
+// The client that the command line uses, over the whole way.
+func TestTheClientOfAServerElsewhere(t *testing.T) {
+	bubble(t, 1, func(t *testing.T, m *meshtest.Mesh) {
+		s, laptop := m.Leader(), m.Host("laptop")
+		text, id := accessToken(t, m, &apiv1.CreateAccessTokenRequest{Role: apiv1.Role_ROLE_OPERATOR})
+		roots, err := os.ReadFile(filepath.Join(s.Config().DataDir, "roots.crt"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		good, err := accesstoken.Parse(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		unpinned := *good
+		unpinned.Pin[0] ^= 1
+		f := func(r client.Remote, code codes.Code, want string) {
+			t.Helper()
+			c, err := client.DialRemote(r, client.WithDialer(laptop.DialContext))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			_, err = c.Admin().Apply(t.Context(), &apiv1.ApplyRequest{Resources: []*apiv1.Resource{service("orders")}})
+			if status.Code(err) != code || err != nil && (!strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "rpc error")) {
+				t.Errorf("got %v, want %v with %q", err, code, want)
+			}
+		}
+		f(client.Remote{Address: s.Address(), Token: text + "\n"}, codes.OK, "")
+		f(client.Remote{Address: s.Address(), Token: unpinned.Encode()}, codes.Unavailable, "another key than the pinned one")
+		f(client.Remote{Address: s.Address(), Token: unpinned.Encode(), Roots: roots}, codes.OK, "")
+		f(client.Remote{Address: "10.0.0.99:7300", Token: text}, codes.Unavailable, "the server at 10.0.0.99:7300 cannot be reached")
+		if _, err := s.Admin().RevokeAccessToken(t.Context(), &apiv1.RevokeAccessTokenRequest{Id: id}); err != nil {
+			t.Fatal(err)
+		}
+		f(client.Remote{Address: s.Address(), Token: text}, codes.Unauthenticated, "has been revoked")
+		records, err := s.Admin().Audit(t.Context(), &apiv1.AuditRequest{Actor: "token/" + id})
+		if err != nil || len(records.Records) != 2 {
+			t.Fatal(records, err)
+		}
+		if r := records.Records[0]; r.Action != "apply" || r.Source != laptop.IP().String() || r.Role != apiv1.Role_ROLE_OPERATOR || r.Server != "s1" || r.Objects[0] != "service/orders" {
+			t.Errorf("the record is %v", r)
+		}
 	})
 }

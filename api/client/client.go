@@ -1,5 +1,5 @@
 // Package client talks to the meshd server or agent of this host over its unix
-// socket.
+// socket, or to a server elsewhere with an access token.
 package client
 
 import (
@@ -56,8 +56,8 @@ func socket(paths ...string) string {
 	return paths[0]
 }
 
-// A Client is a connection to one socket. Its calls fail with errors that say
-// what to do; see Error.
+// A Client is a connection to one socket, or to a server elsewhere. Its calls
+// fail with errors that say what to do; see Error.
 type Client struct {
 	conn   *grpc.ClientConn
 	socket string
@@ -93,7 +93,7 @@ func Dial(ctx context.Context, socket string, opts ...Option) (*Client, error) {
 		grpc.WithContextDialer(dial),
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxReply)),
-		grpc.WithUnaryInterceptor(explain),
+		grpc.WithUnaryInterceptor(explainer{}.explain),
 	)
 	if err != nil {
 		return nil, fmt.Errorf("connecting to %s: %w", socket, err)
@@ -107,7 +107,7 @@ func (c *Client) Admin() apiv1.AdminClient { return apiv1.NewAdminClient(c.conn)
 // Local asks an agent about its host, and changes what the host declares.
 func (c *Client) Local() apiv1.LocalClient { return apiv1.NewLocalClient(c.conn) }
 
-// Socket is the one that the client is connected to.
+// Socket is the one that the client is connected to, "" for a server elsewhere.
 func (c *Client) Socket() string { return c.socket }
 
 // Close ends the connection.

@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"errors"
+	"regexp"
 	"time"
 
 	"google.golang.org/grpc"
@@ -21,8 +22,12 @@ func (e *Error) Error() string { return e.Message }
 // GRPCStatus lets status.Code and status.Convert work on it.
 func (e *Error) GRPCStatus() *status.Status { return status.New(e.Code, e.Message) }
 
-// explain turns the errors of calls into what people can read.
-func explain(ctx context.Context, method string, request, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+// An explainer turns the errors of calls into what people can read.
+type explainer struct {
+	server string // host:port of one elsewhere, "" on this host
+}
+
+func (e explainer) explain(ctx context.Context, method string, request, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 	err := invoke(ctx, method, request, reply, conn, opts...)
 	if err == nil {
 		return nil
@@ -33,10 +38,26 @@ func explain(ctx context.Context, method string, request, reply any, conn *grpc.
 	case late(ctx, s):
 		code = codes.DeadlineExceeded
 		message = "there was no answer in time: look at how the mesh is doing with meshd status, and try again"
+	case code == codes.Unimplemented && e.server != "":
+		message = "the server at " + e.server + " does not know that request: update it to the version of this command (" + message + ")"
 	case code == codes.Unimplemented:
 		message = "the meshd that runs on this host does not know that request: restart it with the version of this command (" + message + ")"
+	case code == codes.Unavailable && e.server != "":
+		message = unreachable(e.server, message)
 	}
 	return &Error{code, message}
+}
+
+var transport = regexp.MustCompile(`^connection error: desc = "(?:transport: )?(?:Error while dialing: |authentication handshake failed: )?(.*)"$`)
+
+// unreachable takes from the error of a connection what gRPC says around it. What
+// a server answered stays as it is.
+func unreachable(server, message string) string {
+	m := transport.FindStringSubmatch(message)
+	if m == nil {
+		return message
+	}
+	return "the server at " + server + " cannot be reached: " + m[1]
 }
 
 // late reports whether a call ended because its time was up. The deadline

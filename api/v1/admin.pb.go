@@ -376,9 +376,9 @@ func (*RevokeAccessTokenReply) Descriptor() ([]byte, []int) {
 type AuditRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Page          *Page                  `protobuf:"bytes,1,opt,name=page,proto3" json:"page,omitempty"`
-	Actor         string                 `protobuf:"bytes,2,opt,name=actor,proto3" json:"actor,omitempty"`   // exact or a pattern such as token/*
+	Actor         string                 `protobuf:"bytes,2,opt,name=actor,proto3" json:"actor,omitempty"`   // exact, or a pattern such as token/*
 	Action        string                 `protobuf:"bytes,3,opt,name=action,proto3" json:"action,omitempty"` // exact
-	Object        string                 `protobuf:"bytes,4,opt,name=object,proto3" json:"object,omitempty"` // exact or a pattern such as route/*
+	Object        string                 `protobuf:"bytes,4,opt,name=object,proto3" json:"object,omitempty"` // exact, or a pattern such as route/*
 	SinceUnix     int64                  `protobuf:"varint,5,opt,name=since_unix,json=sinceUnix,proto3" json:"since_unix,omitempty"`
 	UntilUnix     int64                  `protobuf:"varint,6,opt,name=until_unix,json=untilUnix,proto3" json:"until_unix,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -2115,15 +2115,18 @@ func (x *BackupStatus) GetProblem() string {
 }
 
 type ServerStatus struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	Address       string                 `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
-	Leader        bool                   `protobuf:"varint,4,opt,name=leader,proto3" json:"leader,omitempty"`
-	Voter         bool                   `protobuf:"varint,5,opt,name=voter,proto3" json:"voter,omitempty"`
-	Alive         bool                   `protobuf:"varint,6,opt,name=alive,proto3" json:"alive,omitempty"` // by gossip
-	Version       string                 `protobuf:"bytes,7,opt,name=version,proto3" json:"version,omitempty"`
-	Left          bool                   `protobuf:"varint,8,opt,name=left,proto3" json:"left,omitempty"` // of its own will, by gossip: it was stopped
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Id      string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Name    string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Address string                 `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
+	Leader  bool                   `protobuf:"varint,4,opt,name=leader,proto3" json:"leader,omitempty"`
+	Voter   bool                   `protobuf:"varint,5,opt,name=voter,proto3" json:"voter,omitempty"`
+	Alive   bool                   `protobuf:"varint,6,opt,name=alive,proto3" json:"alive,omitempty"` // by gossip
+	Version string                 `protobuf:"bytes,7,opt,name=version,proto3" json:"version,omitempty"`
+	Left    bool                   `protobuf:"varint,8,opt,name=left,proto3" json:"left,omitempty"` // of its own will, by gossip: it was stopped
+	// SHA-256 of its public key, base64: what curl takes as --pinnedpubkey
+	// sha256//PIN, for the certificate names no host.
+	Pin           string `protobuf:"bytes,9,opt,name=pin,proto3" json:"pin,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2212,6 +2215,13 @@ func (x *ServerStatus) GetLeft() bool {
 		return x.Left
 	}
 	return false
+}
+
+func (x *ServerStatus) GetPin() string {
+	if x != nil {
+		return x.Pin
+	}
+	return ""
 }
 
 // How far an agent has come: the newest version of which it has acknowledged all
@@ -4706,7 +4716,7 @@ const file_api_v1_admin_proto_rawDesc = "" +
 	"\tlast_unix\x18\x03 \x01(\x03R\blastUnix\x12\x1d\n" +
 	"\n" +
 	"last_index\x18\x04 \x01(\x04R\tlastIndex\x12\x18\n" +
-	"\aproblem\x18\x05 \x01(\tR\aproblem\"\xbe\x01\n" +
+	"\aproblem\x18\x05 \x01(\tR\aproblem\"\xd0\x01\n" +
 	"\fServerStatus\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -4715,7 +4725,8 @@ const file_api_v1_admin_proto_rawDesc = "" +
 	"\x05voter\x18\x05 \x01(\bR\x05voter\x12\x14\n" +
 	"\x05alive\x18\x06 \x01(\bR\x05alive\x12\x18\n" +
 	"\aversion\x18\a \x01(\tR\aversion\x12\x12\n" +
-	"\x04left\x18\b \x01(\bR\x04left\"\x8a\x01\n" +
+	"\x04left\x18\b \x01(\bR\x04left\x12\x10\n" +
+	"\x03pin\x18\t \x01(\tR\x03pin\"\x8a\x01\n" +
 	"\vAgentStatus\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\x04R\aversion\x12\x1a\n" +

@@ -924,12 +924,12 @@ type AuditRecord struct {
 	state        protoimpl.MessageState `protogen:"open.v1"`
 	Index        uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`                                     // of the Raft entry: its place in history
 	TimeUnixNano int64                  `protobuf:"varint,2,opt,name=time_unix_nano,json=timeUnixNano,proto3" json:"time_unix_nano,omitempty"` // by the clock of the server that took the call
-	Actor        string                 `protobuf:"bytes,3,opt,name=actor,proto3" json:"actor,omitempty"`                                      // host/NAME, server/NAME, user UID, token ID
+	Actor        string                 `protobuf:"bytes,3,opt,name=actor,proto3" json:"actor,omitempty"`                                      // host/NAME, server/NAME, user/UID, token/ID
 	Role         Role                   `protobuf:"varint,4,opt,name=role,proto3,enum=meshd.v1.Role" json:"role,omitempty"`
 	Source       string                 `protobuf:"bytes,5,opt,name=source,proto3" json:"source,omitempty"` // address it came from, or "unix"
 	Server       string                 `protobuf:"bytes,6,opt,name=server,proto3" json:"server,omitempty"` // that took the call
 	Action       string                 `protobuf:"bytes,7,opt,name=action,proto3" json:"action,omitempty"` // as in "apply", "delete", "token create"
-	// What it was done to, as in "route orders-canary"; after a refusal what it
+	// What it was done to, as in "route/orders-canary"; after a refusal what it
 	// was meant for.
 	Objects []string `protobuf:"bytes,8,rep,name=objects,proto3" json:"objects,omitempty"`
 	// Why it was refused by the state; empty when it was done.

@@ -17,6 +17,7 @@ import (
 const (
 	exitFailure = 1 // it was tried and did not work
 	exitUsage   = 2 // the command line makes no sense
+	exitDiffers = 3 // of diff --exit-code: something would change
 )
 
 // Main runs meshd as the process was called and gives its exit status. SIGTERM
@@ -57,12 +58,13 @@ func newApp() *cli.App {
 		Commands: []*cli.Command{
 			initCommand(), joinCommand(), leaveCommand(),
 			serviceCommand(),
-			applyCommand(), validateCommand(), getCommand(), deleteCommand(), tokenCommand(), snapshotCommand(),
-			statusCommand(), membersCommand(), explainCommand(), devCommand(),
+			applyCommand(), diffCommand(), validateCommand(), getCommand(), deleteCommand(),
+			tokenCommand(), accessCommand(), snapshotCommand(),
+			statusCommand(), membersCommand(), auditCommand(), explainCommand(), devCommand(),
 			serverCommand(), agentCommand(),
 			versionCommand(), completionCommand(), helpCommand(),
 		},
-		Flags:                     []cli.Flag{socketFlag(), versionFlag(), cli.HelpFlag},
+		Flags:                     append([]cli.Flag{socketFlag()}, append(remoteFlags(), versionFlag(), cli.HelpFlag)...),
 		Action:                    rootAction,
 		EnableBashCompletion:      true,
 		HideVersion:               true,

@@ -50,11 +50,12 @@ type adminCall struct {
 	admin apiv1.AdminClient
 }
 
-// askMesh calls a server of this host if there is one, else the agent, which
-// passes questions on. doing says in a few words what the call is for.
+// askMesh calls the server that --server names, else a server of this host if
+// there is one, else the agent, which passes questions on. doing says in a few
+// words what the call is for.
 func askMesh(c *cli.Context, doing string, call func(*adminCall) error) error {
-	return withClient(c.Context, socketPath(c, serverSocket, agentSocket), func(ctx context.Context, cl *client.Client) error {
-		err := rpcFailure(doing, false, call(&adminCall{ctx, cl.Admin()}))
+	return withMesh(c, func(ctx context.Context, cl *client.Client) error {
+		err := remoteFailure(c, rpcFailure(doing, false, call(&adminCall{ctx, cl.Admin()})))
 		if filepath.Base(cl.Socket()) == agentSocket {
 			return err // it has asked all servers that it can reach
 		}
@@ -64,9 +65,16 @@ func askMesh(c *cli.Context, doing string, call func(*adminCall) error) error {
 
 // changeMesh does the same for a call that changes something.
 func changeMesh(c *cli.Context, doing string, call func(*adminCall) error) error {
-	return withClient(c.Context, socketPath(c, serverSocket, agentSocket), func(ctx context.Context, cl *client.Client) error {
-		return rpcFailure(doing, true, call(&adminCall{ctx, cl.Admin()}))
+	return withMesh(c, func(ctx context.Context, cl *client.Client) error {
+		return remoteFailure(c, rpcFailure(doing, true, call(&adminCall{ctx, cl.Admin()})))
 	})
+}
+
+func withMesh(c *cli.Context, call func(context.Context, *client.Client) error) error {
+	if server := global(c, "server"); server != "" {
+		return withRemote(c, server, call)
+	}
+	return withClient(c.Context, socketPath(c, serverSocket, agentSocket), call)
 }
 
 // A localCall is what a command needs to deal with this host's agent.
@@ -77,16 +85,20 @@ type localCall struct {
 
 // askHost calls the agent of this host.
 func askHost(c *cli.Context, doing string, call func(*localCall) error) error {
-	return withClient(c.Context, socketPath(c, agentSocket), func(ctx context.Context, cl *client.Client) error {
+	return withHost(c, func(ctx context.Context, cl *client.Client) error {
 		return rpcFailure(doing, false, call(&localCall{ctx, cl.Local()}))
 	})
 }
 
 // changeHost does the same for a call that changes something.
 func changeHost(c *cli.Context, doing string, call func(*localCall) error) error {
-	return withClient(c.Context, socketPath(c, agentSocket), func(ctx context.Context, cl *client.Client) error {
+	return withHost(c, func(ctx context.Context, cl *client.Client) error {
 		return rpcFailure(doing, true, call(&localCall{ctx, cl.Local()}))
 	})
+}
+
+func withHost(c *cli.Context, call func(context.Context, *client.Client) error) error {
+	return withClient(c.Context, socketPath(c, agentSocket), call)
 }
 
 func withClient(ctx context.Context, path string, call func(context.Context, *client.Client) error) error {

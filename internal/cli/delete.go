@@ -13,15 +13,16 @@ func deleteCommand() *cli.Command {
 	return &cli.Command{
 		Name:         "delete",
 		Usage:        "delete a resource of the mesh's configuration",
-		UsageText:    "meshd delete KIND NAME\n\nmeshd delete route orders-canary",
+		UsageText:    "meshd delete KIND NAME [--if-version N]\n\nmeshd delete route orders-canary",
 		Description:  "A resource that another one needs is not deleted. What a deleted service, policy\nor mesh resource set returns to its default; instances stay.",
 		Category:     configure,
+		Flags:        []cli.Flag{&cli.Uint64Flag{Name: "if-version", Usage: "only if it is at version `N`, as meshd get shows it"}},
 		BashComplete: completeKinds,
 		Action: func(c *cli.Context) error {
 			if c.NArg() != 2 {
 				return usagef(c, "name a kind and a name")
 			}
-			request := &apiv1.DeleteRequest{Kind: c.Args().Get(0), Name: c.Args().Get(1)}
+			request := &apiv1.DeleteRequest{Kind: c.Args().Get(0), Name: c.Args().Get(1), Version: c.Uint64("if-version")}
 			if err := checkKind(c, request.Kind); err != nil {
 				return err
 			}

@@ -50,6 +50,9 @@ func report(w io.Writer, err error) int {
 	if errors.Is(err, errLogged) {
 		return exitFailure
 	}
+	if errors.Is(err, errDiffers) {
+		return exitDiffers
+	}
 	f := asFailure(err)
 	printFailure(w, f.what, text(f.cause), f.effect, f.next)
 	return exitFailure

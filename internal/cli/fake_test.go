@@ -30,6 +30,9 @@ type fakeMesh struct {
 	status    *apiv1.StatusReply
 	services  []*apiv1.ServiceSlice
 	tokens    []*apiv1.Token
+	access    []*apiv1.AccessToken
+	records   []*apiv1.AuditRecord
+	paged     bool // give one row a page
 	problems  []*apiv1.Problem
 	local     *apiv1.LocalStatusReply
 	fail      error
@@ -99,7 +102,9 @@ func (m *fakeMesh) Members(_ context.Context, r *apiv1.MembersRequest) (*apiv1.M
 
 func (m *fakeMesh) ListServices(_ context.Context, r *apiv1.ListServicesRequest) (*apiv1.ListServicesReply, error) {
 	reply := &apiv1.ListServicesReply{}
-	for _, s := range m.services {
+	var rows []*apiv1.ServiceSlice
+	rows, reply.Next = onePage(m, r.Page, m.services)
+	for _, s := range rows {
 		if r.Name == "" || r.Name == s.Name {
 			reply.Services = append(reply.Services, s)
 		}
@@ -120,7 +125,9 @@ func (m *fakeMesh) Apply(_ context.Context, r *apiv1.ApplyRequest) (*apiv1.Apply
 
 func (m *fakeMesh) GetResources(_ context.Context, r *apiv1.GetResourcesRequest) (*apiv1.GetResourcesReply, error) {
 	reply := &apiv1.GetResourcesReply{}
-	for _, resource := range m.resources {
+	var rows []*apiv1.Resource
+	rows, reply.Next = onePage(m, r.Page, m.resources)
+	for _, resource := range rows {
 		if (r.Kind == "" || r.Kind == mesh.ResourceKind(resource)) && (r.Name == "" || r.Name == resource.Name) {
 			reply.Resources = append(reply.Resources, resource)
 		}
@@ -140,11 +147,42 @@ func (m *fakeMesh) CreateToken(_ context.Context, r *apiv1.CreateTokenRequest) (
 }
 
 func (m *fakeMesh) ListTokens(_ context.Context, r *apiv1.ListTokensRequest) (*apiv1.ListTokensReply, error) {
-	return &apiv1.ListTokensReply{Tokens: m.tokens}, m.note(r)
+	rows, next := onePage(m, r.Page, m.tokens)
+	return &apiv1.ListTokensReply{Tokens: rows, Next: next}, m.note(r)
 }
 
 func (m *fakeMesh) RevokeToken(_ context.Context, r *apiv1.RevokeTokenRequest) (*apiv1.RevokeTokenReply, error) {
 	return &apiv1.RevokeTokenReply{}, m.note(r)
+}
+
+func (m *fakeMesh) CreateAccessToken(_ context.Context, r *apiv1.CreateAccessTokenRequest) (*apiv1.CreateAccessTokenReply, error) {
+	return &apiv1.CreateAccessTokenReply{Token: "meshd-access.abc", Id: "3f9a", ExpiresUnix: 1000}, m.note(r)
+}
+
+func (m *fakeMesh) ListAccessTokens(_ context.Context, r *apiv1.ListAccessTokensRequest) (*apiv1.ListAccessTokensReply, error) {
+	rows, next := onePage(m, r.Page, m.access)
+	return &apiv1.ListAccessTokensReply{Tokens: rows, Next: next}, m.note(r)
+}
+
+func (m *fakeMesh) RevokeAccessToken(_ context.Context, r *apiv1.RevokeAccessTokenRequest) (*apiv1.RevokeAccessTokenReply, error) {
+	return &apiv1.RevokeAccessTokenReply{}, m.note(r)
+}
+
+func (m *fakeMesh) Audit(_ context.Context, r *apiv1.AuditRequest) (*apiv1.AuditReply, error) {
+	rows, next := onePage(m, r.Page, m.records)
+	return &apiv1.AuditReply{Records: rows, Next: next}, m.note(r)
+}
+
+// onePage gives all rows, or when the mesh is paged the one that a page is at.
+func onePage[R any](m *fakeMesh, p *apiv1.Page, rows []R) (page []R, next string) {
+	if !m.paged || len(rows) == 0 {
+		return rows, ""
+	}
+	at := len(p.GetAfter())
+	if at+1 < len(rows) {
+		next = strings.Repeat("+", at+1)
+	}
+	return rows[at : at+1], next
 }
 
 func (l fakeLocal) LocalStatus(_ context.Context, r *apiv1.LocalStatusRequest) (*apiv1.LocalStatusReply, error) {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/meshd/meshd/api/client"
 	apiv1 "github.com/meshd/meshd/api/v1"
 	"github.com/meshd/meshd/internal/config"
 	"github.com/meshd/meshd/internal/mesh"
@@ -17,13 +18,17 @@ func getCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "get",
 		Usage: "show resources of the mesh's configuration",
-		UsageText: "meshd get [KIND [NAME]] [--stale] [-o table|json|yaml]\n\n" +
+		UsageText: "meshd get [KIND [NAME]] [--service NAME] [--prefix TEXT] [--stale] [-o table|json|yaml]\n\n" +
 			"meshd get route\n" +
 			"meshd get policy orders -o yaml",
 		Description: "KIND is service, route, policy or mesh. What -o yaml prints can be applied again;\n" +
 			"its version makes sure that nobody changed the resource in between.",
-		Category:     configure,
-		Flags:        []cli.Flag{staleFlag(), outputFlag()},
+		Category: configure,
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "service", Usage: "only what is for the service `NAME`"},
+			&cli.StringFlag{Name: "prefix", Usage: "only resources whose names begin with this `TEXT`"},
+			staleFlag(), outputFlag(),
+		},
 		BashComplete: completeKinds,
 		Action:       getAction,
 	}
@@ -46,21 +51,28 @@ func getAction(c *cli.Context) error {
 	if c.NArg() > 2 {
 		return usagef(c, "at most a kind and a name are taken")
 	}
-	request := &apiv1.GetResourcesRequest{Kind: c.Args().Get(0), Name: c.Args().Get(1), Stale: c.Bool("stale")}
+	request := &apiv1.GetResourcesRequest{Kind: c.Args().Get(0), Name: c.Args().Get(1), Stale: c.Bool("stale"),
+		Service: c.String("service"), Prefix: c.String("prefix")}
 	if request.Kind != "" {
 		if err := checkKind(c, request.Kind); err != nil {
 			return err
 		}
 	}
 	return askMesh(c, "get resources", func(a *adminCall) error {
-		reply, err := a.admin.GetResources(a.ctx, request)
+		var resources []*apiv1.Resource
+		err := client.Pages(func(p *apiv1.Page) (string, error) {
+			request.Page = p
+			reply, err := a.admin.GetResources(a.ctx, request)
+			resources = append(resources, reply.GetResources()...)
+			return reply.GetNext(), err
+		})
 		if err != nil {
 			return err
 		}
-		if request.Name != "" && len(reply.Resources) == 0 {
+		if request.Name != "" && len(resources) == 0 {
 			return &failure{what: fmt.Sprintf("there is no %s %q", request.Kind, request.Name), next: "see which there are: meshd get " + request.Kind}
 		}
-		return printResources(c, format, reply.Resources, request.Name != "")
+		return printResources(c, format, resources, request.Name != "")
 	})
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/meshd/meshd/api/client"
 	apiv1 "github.com/meshd/meshd/api/v1"
 )
 
@@ -16,25 +17,50 @@ func membersCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "members",
 		Usage:     "list the servers and hosts of the mesh",
-		UsageText: "meshd members [--stale] [-o table|json|yaml]\n\nmeshd members -o json",
+		UsageText: "meshd members [--state STATE] [--prefix TEXT] [--stale] [-o table|json|yaml]\n\nmeshd members --state lost\nmeshd members -o json",
 		Category:  look,
-		Flags:     []cli.Flag{staleFlag(), outputFlag()},
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "state", Usage: "only hosts in this `STATE`: alive, lost or left"},
+			&cli.StringFlag{Name: "prefix", Usage: "only hosts whose names begin with this `TEXT`"},
+			staleFlag(), outputFlag(),
+		},
 		Action: func(c *cli.Context) error {
 			format, err := noArguments(c)
 			if err != nil {
 				return err
 			}
+			state, ok := nodeStates[c.String("state")]
+			if !ok {
+				return usagef(c, "there is no state %q: hosts are alive, lost or left", c.String("state"))
+			}
+			request := &apiv1.MembersRequest{Stale: c.Bool("stale"), State: state, Prefix: c.String("prefix")}
 			return askMesh(c, "list the members", func(a *adminCall) error {
-				reply, err := a.admin.Members(a.ctx, &apiv1.MembersRequest{Stale: c.Bool("stale")})
+				all, err := allMembers(a, request)
 				if err != nil {
 					return err
 				}
-				sortServers(reply.Servers)
-				slices.SortFunc(reply.Nodes, func(a, b *apiv1.Node) int { return cmp.Compare(a.Name, b.Name) })
-				return printMessage(c, format, reply, func(t *table) { memberRows(t, reply) })
+				return printMessage(c, format, all, func(t *table) { memberRows(t, all) })
 			})
 		},
 	}
+}
+
+var nodeStates = map[string]apiv1.NodeState{
+	"": apiv1.NodeState_NODE_STATE_UNSPECIFIED, "alive": apiv1.NodeState_NODE_STATE_ALIVE,
+	"lost": apiv1.NodeState_NODE_STATE_LOST, "left": apiv1.NodeState_NODE_STATE_LEFT,
+}
+
+func allMembers(a *adminCall, request *apiv1.MembersRequest) (*apiv1.MembersReply, error) {
+	all := &apiv1.MembersReply{}
+	err := client.Pages(func(p *apiv1.Page) (string, error) {
+		request.Page = p
+		reply, err := a.admin.Members(a.ctx, request)
+		all.Servers = reply.GetServers()
+		all.Nodes = append(all.Nodes, reply.GetNodes()...)
+		return reply.GetNext(), err
+	})
+	sortServers(all.Servers)
+	return all, err
 }
 
 // sortServers puts servers in an order that people find them by; they come by

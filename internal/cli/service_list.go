@@ -8,6 +8,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/meshd/meshd/api/client"
 	apiv1 "github.com/meshd/meshd/api/v1"
 )
 
@@ -15,9 +16,14 @@ func serviceListCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "list",
 		Usage:     "list the services of the mesh, or of this host",
-		UsageText: "meshd service list [--local|--stale] [-o table|json|yaml]\n\nmeshd service list --local",
+		UsageText: "meshd service list [--prefix TEXT] [--tag TAG] [--host NAME] [--health HEALTH] [--meta KEY=VALUE]...\n                   [--stale] [-o table|json|yaml]\nmeshd service list --local [-o table|json|yaml]\n\nmeshd service list --health critical\nmeshd service list --local",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "local", Usage: "what is declared on this host, with the result of its checks"},
+			&cli.StringFlag{Name: "prefix", Usage: "only services whose names begin with this `TEXT`"},
+			&cli.StringFlag{Name: "tag", Usage: "only instances with this `TAG`"},
+			&cli.StringFlag{Name: "host", Usage: "only instances on the host `NAME`"},
+			&cli.StringFlag{Name: "health", Usage: "only instances whose `HEALTH` is passing or critical"},
+			&cli.StringSliceFlag{Name: "meta", Usage: "only instances with this `KEY=VALUE` in their meta (repeat for more)"},
 			staleFlag(), outputFlag(),
 		},
 		Action: func(c *cli.Context) error {
@@ -28,15 +34,47 @@ func serviceListCommand() *cli.Command {
 			if c.Bool("local") {
 				return listLocal(c, format)
 			}
+			request, err := serviceFilters(c)
+			if err != nil {
+				return err
+			}
 			return askMesh(c, "list the services", func(a *adminCall) error {
-				reply, err := a.admin.ListServices(a.ctx, &apiv1.ListServicesRequest{Stale: c.Bool("stale")})
+				all := &apiv1.ListServicesReply{}
+				err := client.Pages(func(p *apiv1.Page) (string, error) {
+					request.Page = p
+					reply, err := a.admin.ListServices(a.ctx, request)
+					all.Services = append(all.Services, reply.GetServices()...)
+					return reply.GetNext(), err
+				})
 				if err != nil {
 					return err
 				}
-				return printMessage(c, format, reply, func(t *table) { serviceRows(t, reply.Services) })
+				return printMessage(c, format, all, func(t *table) { serviceRows(t, all.Services) })
 			})
 		},
 	}
+}
+
+var healths = map[string]apiv1.Health{
+	"": apiv1.Health_HEALTH_UNSPECIFIED, "passing": apiv1.Health_HEALTH_PASSING, "critical": apiv1.Health_HEALTH_CRITICAL,
+}
+
+func serviceFilters(c *cli.Context) (*apiv1.ListServicesRequest, error) {
+	health, ok := healths[c.String("health")]
+	if !ok {
+		return nil, usagef(c, "there is no health %q: instances are passing or critical", c.String("health"))
+	}
+	r := &apiv1.ListServicesRequest{
+		Stale: c.Bool("stale"), Prefix: c.String("prefix"), Tag: c.String("tag"), Node: c.String("host"), Health: health, Meta: map[string]string{},
+	}
+	for _, pair := range c.StringSlice("meta") {
+		key, value, ok := strings.Cut(pair, "=")
+		if !ok || key == "" {
+			return nil, usagef(c, "--meta %q has no key and value: write --meta version=2", pair)
+		}
+		r.Meta[key] = value
+	}
+	return r, nil
 }
 
 func serviceRows(t *table, list []*apiv1.ServiceSlice) {

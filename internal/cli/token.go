@@ -9,6 +9,7 @@ import (
 	"github.com/urfave/cli/v2"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/meshd/meshd/api/client"
 	apiv1 "github.com/meshd/meshd/api/v1"
 )
 
@@ -26,7 +27,7 @@ func tokenCreateCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "create",
 		Usage: "create a join token and print it, once",
-		UsageText: "meshd token create [--server] [--ttl DURATION] [--reusable] [--name NAME]... [--service PATTERN]...\n\n" +
+		UsageText: "meshd token create [--server] [--ttl DURATION] [--reusable] [--name NAME]... [--service PATTERN]...\n                   [--whole-catalogue]\n\n" +
 			"meshd token create --ttl 10m --service orders --service 'web-*'",
 		Description: "A token lets one host join within an hour unless told otherwise. It carries the\n" +
 			"servers' addresses and the fingerprint of the mesh's authority, so that the host\n" +
@@ -37,6 +38,7 @@ func tokenCreateCommand() *cli.Command {
 			&cli.BoolFlag{Name: "reusable", Usage: "let any number of hosts join with it until it expires"},
 			&cli.StringSliceFlag{Name: "name", Usage: "a host may join under this `NAME` (repeat for more; any by default)"},
 			&cli.StringSliceFlag{Name: "service", Usage: "the host may run services of this `PATTERN`, such as orders or web-* (repeat for more; any by default)"},
+			&cli.BoolFlag{Name: "whole-catalogue", Usage: "let the host know all services of a large mesh, as tools that list them need"},
 			outputFlag(),
 		},
 		Action: tokenCreateAction,
@@ -57,6 +59,7 @@ func tokenCreateAction(c *cli.Context) error {
 		Reusable:        c.Bool("reusable"),
 		AllowedNames:    c.StringSlice("name"),
 		AllowedServices: c.StringSlice("service"),
+		WholeCatalogue:  c.Bool("whole-catalogue"),
 	}
 	return changeMesh(c, "create a join token", func(a *adminCall) error {
 		reply, err := a.admin.CreateToken(a.ctx, request)
@@ -91,11 +94,16 @@ func tokenListCommand() *cli.Command {
 				return err
 			}
 			return askMesh(c, "list the join tokens", func(a *adminCall) error {
-				reply, err := a.admin.ListTokens(a.ctx, &apiv1.ListTokensRequest{})
+				all := &apiv1.ListTokensReply{}
+				err := client.Pages(func(p *apiv1.Page) (string, error) {
+					reply, err := a.admin.ListTokens(a.ctx, &apiv1.ListTokensRequest{Page: p})
+					all.Tokens = append(all.Tokens, reply.GetTokens()...)
+					return reply.GetNext(), err
+				})
 				if err != nil {
 					return err
 				}
-				return printMessage(c, format, reply, func(t *table) { tokenRows(t, reply.Tokens, time.Now()) })
+				return printMessage(c, format, all, func(t *table) { tokenRows(t, all.Tokens, time.Now()) })
 			})
 		},
 	}
@@ -108,8 +116,7 @@ func tokenRows(t *table, tokens []*apiv1.Token, now time.Time) {
 		if token.Server {
 			role = "server"
 		}
-		expires := time.Unix(token.ExpiresUnix, 0).UTC().Format(time.RFC3339)
-		t.row(token.Id, role, tokenState(token, now), expires, listOrAny(token.AllowedNames), listOrAny(token.AllowedServices))
+		t.row(token.Id, role, tokenState(token, now), timeWord(token.ExpiresUnix), listOrAny(token.AllowedNames), listOrAny(token.AllowedServices))
 	}
 }
 

@@ -169,6 +169,9 @@ func (m *Mesh) Stop() {
 // Socket is the server's, for Admin.
 func (m *Mesh) Socket() string { return m.config.Socket }
 
+// Address is that of the server's TLS port.
+func (m *Mesh) Address() string { return m.config.Listen }
+
 func (m *Mesh) addHost(ctx context.Context, o Options, i int) (*Host, error) {
 	name := fmt.Sprintf("%s-%d", o.Prefix, i+1)
 	file, err := m.configureHost(ctx, o, i, name)

@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"encoding/base64"
 
 	apiv1 "github.com/meshd/meshd/api/v1"
 	"github.com/meshd/meshd/store/state"
@@ -59,6 +60,7 @@ func (s *admin) servers(txn *state.Txn) []*apiv1.ServerStatus {
 		list = append(list, &apiv1.ServerStatus{
 			Id: server.Id, Name: server.Name, Address: server.Address,
 			Leader: p.Leader, Voter: p.Voter, Alive: p.Alive, Left: p.Left, Version: p.Version,
+			Pin: base64.StdEncoding.EncodeToString(server.KeyHash),
 		})
 	}
 	return list

@@ -3,10 +3,13 @@ package docs
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"log/slog"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -18,6 +21,7 @@ import (
 	"github.com/meshd/meshd/internal/dev"
 	"github.com/meshd/meshd/internal/mesh"
 	"github.com/meshd/meshd/internal/telemetry"
+	"github.com/meshd/meshd/server/httpapi"
 )
 
 const root = "../.."
@@ -144,11 +148,13 @@ func freeAddress(t *testing.T) string {
 	return l.Addr().String()
 }
 
+// run types one line: meshd's own commands are called, others go to a shell.
 func run(t *testing.T, m *dev.Mesh, line string) {
 	t.Helper()
-	words := strings.Fields(line)
+	line = strings.ReplaceAll(line, "vm1:7300", m.Address())
+	words := split(line)
 	if words[0] != "meshd" {
-		t.Errorf("%s: only meshd's own commands can be run here", line)
+		runShell(t, m, line)
 		return
 	}
 	socket := m.Socket()
@@ -158,6 +164,77 @@ func run(t *testing.T, m *dev.Mesh, line string) {
 	var out, errs bytes.Buffer
 	if code := cli.Run(t.Context(), append(words, "--socket", socket), strings.NewReader(""), &out, &errs); code != 0 {
 		t.Errorf("%s\nexit status %d\n%s%s", line, code, &out, &errs)
+	}
+}
+
+// split parts a line at spaces, but for those in single quotes.
+func split(line string) (words []string) {
+	quoted, word := false, ""
+	for _, c := range line + " " {
+		switch {
+		case c == '\'':
+			quoted = !quoted
+		case c == ' ' && !quoted:
+			if word != "" {
+				words = append(words, word)
+			}
+			word = ""
+		default:
+			word += string(c)
+		}
+	}
+	return words
+}
+
+// runShell has curl ask the mesh.
+func runShell(t *testing.T, m *dev.Mesh, line string) {
+	t.Helper()
+	if _, err := exec.LookPath("curl"); err != nil && strings.HasPrefix(line, "curl ") {
+		t.Logf("there is no curl to type: %s", line)
+		return
+	}
+	line = strings.NewReplacer("/run/meshd/server.sock", m.Socket(), "sha256//PIN", "sha256//"+pin(t, m)).Replace(line)
+	cmd := exec.CommandContext(t.Context(), "sh", "-c", line)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%s\n%v\n%s", line, err, out)
+	}
+}
+
+// pin is what the page says where to find.
+func pin(t *testing.T, m *dev.Mesh) string {
+	t.Helper()
+	var out, errs bytes.Buffer
+	if code := cli.Run(t.Context(), []string{"meshd", "--socket", m.Socket(), "members", "-o", "json"}, strings.NewReader(""), &out, &errs); code != 0 {
+		t.Fatalf("%s", &errs)
+	}
+	var members struct{ Servers []struct{ Pin string } }
+	if err := json.Unmarshal(out.Bytes(), &members); err != nil || len(members.Servers) != 1 || members.Servers[0].Pin == "" {
+		t.Fatalf("no pin in %s, %v", &out, err)
+	}
+	return members.Servers[0].Pin
+}
+
+// TestThePageOfTheAPIHasAllOfIt holds the table of endpoints to the one that is
+// served.
+func TestThePageOfTheAPIHasAllOfIt(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join(root, "docs", "api.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := map[string]bool{}
+	for _, row := range regexp.MustCompile("(?m)^\\| `([A-Z]+ /v1/[^`]*)` \\|").FindAllSubmatch(page, -1) {
+		told[string(row[1])] = true
+	}
+	served := httpapi.Endpoints()
+	for endpoint := range served {
+		if !told[endpoint] {
+			t.Errorf("%s is not in docs/api.md", endpoint)
+		}
+	}
+	for endpoint := range told {
+		if served[endpoint] == "" {
+			t.Errorf("docs/api.md tells of %s, which is not there", endpoint)
+		}
 	}
 }
 
