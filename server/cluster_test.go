@@ -18,13 +18,21 @@ import (
 	apiv1 "github.com/meshd/meshd/api/v1"
 	"github.com/meshd/meshd/internal/grpcx"
 	"github.com/meshd/meshd/internal/meshtest"
+	"github.com/meshd/meshd/server"
 )
 
 // bubble runs a test of a mesh with that many servers.
 func bubble(t *testing.T, servers int, test func(*testing.T, *meshtest.Mesh)) {
 	t.Helper()
+	bubbleWith(t, servers, nil, test)
+}
+
+// bubbleWith does so with servers that run with something else than the usual.
+func bubbleWith(t *testing.T, servers int, configure func(*server.Config), test func(*testing.T, *meshtest.Mesh)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		m := meshtest.New(t)
+		m.Configure = configure
 		m.StartServers(servers)
 		test(t, m)
 	})

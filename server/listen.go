@@ -87,7 +87,7 @@ func (s *Server) serveCalls(ctx context.Context, p *port) error {
 		Replica: s.replica, Authority: s.keeper.Authority, Secrets: s.secrets, Peers: s.peers, Backup: s.backupStatus,
 		Standing: s.keeper.Standing, Vault: s.member.vault(),
 		Streams: s.hub, Version: version.Version(), Self: s.member.Name, Logger: s.log, Metrics: s.registry,
-		Kin: s.kin(), Problem: s.problem, Keys: s.keyring(),
+		Kin: s.kin(), Problem: s.problem, Keys: s.keyring(), Health: s.health,
 	})
 	s.census = services.Census
 	api := httpapi.NewHandler(services)

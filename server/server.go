@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -47,7 +48,7 @@ type Server struct {
 	replica *rpc.Replica
 	hub     *push.Hub
 	census  func(context.Context) ca.Census
-	loops   *leader.Loops
+	loops   atomic.Pointer[leader.Loops]
 	// schedule of snapshots, nil when there is none.
 	schedule *backup.Schedule
 
@@ -179,13 +180,14 @@ func (s *Server) startBackground() {
 		cancel()
 		s.background.Wait()
 	})
-	s.loops = leader.New(leader.Config{
+	loops := leader.New(leader.Config{
 		Self: s.member.ID, Name: s.member.Name, Keys: s.keyring(), FeatureLevel: s.cfg.featureLevel(), Autopilot: s.cfg.Autopilot,
 		Store: s.store, Replica: s.replica, Init: s.member.init,
 		Members: s.gossip.Members, Changes: s.gossip.Changes(), Logger: s.log,
 		Census: s.census, Vault: s.member.vault(),
 	})
-	s.background.Go(func() { s.loops.Run(ctx) })
+	s.loops.Store(loops)
+	s.background.Go(func() { loops.Run(ctx) })
 	s.background.Go(func() { s.keeper.run(ctx, s.replica.Local, s.replica.Renew) })
 	s.background.Go(func() { s.followGossipKeys(ctx) })
 	s.background.Go(func() { s.awaitReady(ctx) })
@@ -246,6 +248,14 @@ func (s *Server) peers() []rpc.Peer {
 		list = append(list, *p)
 	}
 	return list
+}
+
+// health is autopilot's view of the servers, if this one leads.
+func (s *Server) health() (h store.ClusterHealth, ok bool) {
+	if loops := s.loops.Load(); loops != nil {
+		return loops.Health()
+	}
+	return h, false
 }
 
 // secrets are what a server that joins needs.

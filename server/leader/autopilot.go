@@ -180,7 +180,7 @@ func (p *pilot) Observed(store.ClusterHealth) {}
 // can lose one.
 func (l *Loops) removeDead(ctx context.Context, s store.Peer) {
 	h, _ := l.Health()
-	if why := Spare(h, s.ID, l.cfg.Autopilot.MinVoters); why != "" {
+	if why := h.Spare(s.ID, l.cfg.Autopilot.MinVoters); why != "" {
 		l.log.Debug("a dead server stays a member", "server", s.Name, "reason", why)
 		return
 	}

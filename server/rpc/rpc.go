@@ -15,6 +15,7 @@ import (
 	"github.com/meshd/meshd/internal/grpcx"
 	"github.com/meshd/meshd/internal/telemetry"
 	"github.com/meshd/meshd/server/ca"
+	"github.com/meshd/meshd/store"
 )
 
 // callTimeout bounds a call. Callers wait a little longer, to hear what it was
@@ -55,6 +56,9 @@ type Config struct {
 	Problem func() string
 	// Keys are those of gossip.
 	Keys GossipKeys
+	// Health is what autopilot makes of the servers; ok is false on a server that
+	// does not lead.
+	Health func() (h store.ClusterHealth, ok bool)
 }
 
 // Streams serves Control.Connect.

@@ -1,17 +1,13 @@
-package leader
+package store
 
-import (
-	"fmt"
-
-	"github.com/meshd/meshd/store"
-)
+import "fmt"
 
 // Spare says why a server cannot be done without, empty if it can: the voters
 // that are left must be min at least, and so many of them well that one more may
 // be lost; or, where that is not so even now, no fewer may be lost than now. A
 // majority of them must be well in any case.
-func Spare(h store.ClusterHealth, id string, min int) string {
-	before, after := tolerance(h, ""), tolerance(h, id)
+func (h ClusterHealth) Spare(id string, min int) string {
+	before, after := h.without(""), h.without(id)
 	voters, member := 0, false
 	for _, s := range h.Servers {
 		if s.ID == id {
@@ -35,12 +31,12 @@ func Spare(h store.ClusterHealth, id string, min int) string {
 	return ""
 }
 
-// tolerance is how many voters other than one may still be lost, below 0 when
-// they are no majority as it is.
-func tolerance(h store.ClusterHealth, without string) int {
+// without is how many voters other than one may still be lost, below 0 when they
+// are no majority as it is.
+func (h ClusterHealth) without(id string) int {
 	voters, healthy := 0, 0
 	for _, s := range h.Servers {
-		if !s.Voter || s.ID == without {
+		if !s.Voter || s.ID == id {
 			continue
 		}
 		voters++
