@@ -46,6 +46,7 @@ func TestGossipKeysRotate(t *testing.T) {
 	bubble(t, 3, func(t *testing.T, m *meshtest.Mesh) {
 		before := gossipKeys(t, m.Leader()).Keys[0].Fingerprint
 		onlyKey(t, m.Follower(), before, "s1", "s2", "s3")
+		seesAllAlive(t, m) // connected before it is asked from two sides
 		done := make(chan struct{})
 		watched := make(chan struct{})
 		go func() {
@@ -113,10 +114,10 @@ func TestARotationOutlivesItsLeader(t *testing.T) {
 	bubble(t, 3, func(t *testing.T, m *meshtest.Mesh) {
 		leader := m.Leader()
 		rest := slices.DeleteFunc(slices.Clone(m.Servers), func(s *meshtest.Server) bool { return s == leader })
-		lost := make(chan struct{})
+		lost, admin := make(chan struct{}), rest[0].Admin()
 		go func() {
 			defer close(lost)
-			for admin, keys := rest[0].Admin(), 1; keys == 1; time.Sleep(10 * time.Millisecond) {
+			for keys := 1; keys == 1; time.Sleep(10 * time.Millisecond) {
 				if reply, err := admin.ListGossipKeys(t.Context(), &apiv1.ListGossipKeysRequest{}); err == nil {
 					keys = len(reply.Keys)
 				}
