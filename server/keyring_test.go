@@ -51,7 +51,7 @@ func TestGossipKeysRotate(t *testing.T) {
 		watched := make(chan struct{})
 		go func() {
 			defer close(watched)
-			for ; ; time.Sleep(50 * time.Millisecond) {
+			for ; ; time.Sleep(200 * time.Millisecond) {
 				if !seesAllAlive(t, m) {
 					t.Error("somebody was taken for dead")
 				}
@@ -67,7 +67,7 @@ func TestGossipKeysRotate(t *testing.T) {
 			t.Fatalf("rotating gave %v, %v", reply, err)
 		}
 		onlyKey(t, m.Leader(), reply.Fingerprint, "s1", "s2", "s3")
-		time.Sleep(30 * time.Second)
+		time.Sleep(10 * time.Second) // longer than it takes to see a death
 		close(done)
 		<-watched
 		if gossipKeys(t, m.Leader()).RotatedUnix == 0 {
