@@ -59,7 +59,7 @@ func newApp() *cli.App {
 			initCommand(), joinCommand(), leaveCommand(),
 			serviceCommand(),
 			applyCommand(), diffCommand(), validateCommand(), getCommand(), deleteCommand(),
-			tokenCommand(), accessCommand(), snapshotCommand(),
+			tokenCommand(), caCommand(), accessCommand(), snapshotCommand(),
 			statusCommand(), membersCommand(), auditCommand(), explainCommand(), devCommand(),
 			serverCommand(), agentCommand(),
 			versionCommand(), completionCommand(), helpCommand(),

@@ -34,6 +34,8 @@ type fakeMesh struct {
 	records   []*apiv1.AuditRecord
 	paged     bool // give one row a page
 	problems  []*apiv1.Problem
+	authority *apiv1.ShowAuthorityReply
+	rotated   *apiv1.RotateAuthorityReply
 	local     *apiv1.LocalStatusReply
 	fail      error
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/meshd/meshd/agent"
 	apiv1 "github.com/meshd/meshd/api/v1"
 	"github.com/meshd/meshd/internal/host"
+	"github.com/meshd/meshd/internal/pki"
 	"github.com/meshd/meshd/server"
 )
 
@@ -20,19 +21,26 @@ func initCommand() *cli.Command {
 		Usage: "make a new mesh, with this host as its first",
 		UsageText: "meshd init [OPTION]...\n\n" +
 			"meshd init\n" +
-			"meshd init --cluster-name shop --advertise 10.0.0.1",
+			"meshd init --cluster-name shop --advertise 10.0.0.1\n" +
+			"meshd init --trust-domain corp.example --ca-cert mesh-ca.pem --ca-key mesh-ca.key",
 		Description: "Starts a server and an agent as systemd units and prints the line that the next\n" +
 			"host joins with. A mesh begins here and nowhere else: other servers join it.",
 		Category: setUp,
 		Flags: append(setupFlags(),
 			&cli.StringFlag{Name: "cluster-name", Usage: "the `NAME` of the mesh, for people", DefaultText: "the trust domain"},
-			&cli.StringFlag{Name: "trust-domain", Usage: "the `DOMAIN` in the identities of hosts and services; it cannot be changed later", DefaultText: "made up"}),
+			&cli.StringFlag{Name: "trust-domain", Usage: "the `DOMAIN` in the identities of hosts and services; it cannot be changed later", DefaultText: "made up"},
+			&cli.StringFlag{Name: "ca-cert", Usage: "take the authority in this `FILE`, a root or an intermediate certificate with all above it (PEM)", DefaultText: "a root is made"},
+			&cli.StringFlag{Name: "ca-key", Usage: "the `FILE` with the private key of its first certificate (PEM, mode 0600)"}),
 		Action: initAction,
 	}
 }
 
 func initAction(c *cli.Context) error {
 	if err := takesNoArguments(c); err != nil {
+		return err
+	}
+	own, err := readBundle(c, "ca-cert", "ca-key")
+	if err != nil {
 		return err
 	}
 	s, err := beginSetup(c)
@@ -42,7 +50,7 @@ func initAction(c *cli.Context) error {
 	if err := refuseMember(s.agent.DataDir); err != nil {
 		return err
 	}
-	token, err := s.found()
+	token, err := s.found(own)
 	if err != nil {
 		return s.rollBack(err)
 	}
@@ -72,7 +80,7 @@ func refuseMember(dir string) error {
 
 // found makes the mesh and gives a token for the next host. When it fails,
 // rollBack leaves the host as it was.
-func (s *setup) found() (token string, err error) {
+func (s *setup) found(own *pki.Bundle) (token string, err error) {
 	if err := s.prepareHost(); err != nil {
 		return "", err
 	}
@@ -81,7 +89,7 @@ func (s *setup) found() (token string, err error) {
 	if err != nil {
 		return "", err
 	}
-	options := server.InitOptions{ClusterName: s.c.String("cluster-name"), TrustDomain: s.c.String("trust-domain")}
+	options := server.InitOptions{ClusterName: s.c.String("cluster-name"), TrustDomain: s.c.String("trust-domain"), Authority: own}
 	if err := server.Init(cfg, options); err != nil {
 		return "", &failure{what: "no new mesh was made", cause: err, effect: unchanged}
 	}

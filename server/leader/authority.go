@@ -7,8 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
 	apiv1 "github.com/meshd/meshd/api/v1"
 	"github.com/meshd/meshd/server/ca"
 	"github.com/meshd/meshd/store/command"
@@ -123,17 +121,5 @@ func (l *Loops) renewIssuing(ctx context.Context, a *apiv1.Authority, r *rotatio
 
 // changeAuthority has the change recorded as this server's own.
 func (l *Loops) changeAuthority(ctx context.Context, action string, from, to *apiv1.Authority) error {
-	return l.proposeAudited(ctx, action, []string{"authority"}, &command.ChangeAuthority{Authority: to, FromIndex: from.ModifyIndex})
-}
-
-// proposeAudited proposes what the leader does of itself.
-func (l *Loops) proposeAudited(ctx context.Context, action string, objects []string, msg proto.Message) error {
-	entry, err := command.Encode(msg)
-	if err != nil {
-		return err
-	}
-	return l.propose(ctx, &command.Audited{Entry: entry, Record: &apiv1.AuditRecord{
-		TimeUnixNano: time.Now().UnixNano(), Actor: "server/" + l.cfg.Name, Role: apiv1.Role_ROLE_ADMIN,
-		Server: l.cfg.Name, Action: action, Objects: objects,
-	}})
+	return l.audited(ctx, action, "authority", &command.ChangeAuthority{Authority: to, FromIndex: from.ModifyIndex})
 }
