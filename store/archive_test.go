@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"testing"
 
@@ -40,6 +41,30 @@ func TestSaveAndInspectSnapshot(t *testing.T) {
 		cancel(errors.New("enough"))
 		if _, err := c.stores["s1"].SaveSnapshot(ctx, &bytes.Buffer{}); err == nil || !strings.Contains(err.Error(), "enough") {
 			c.Errorf("saving until later than wanted: %v", err)
+		}
+	})
+}
+
+// Changes go on while a snapshot is written, however slowly, and are not in it.
+func TestSavingHoldsUpNothing(t *testing.T) {
+	bubble(t, 1, Timing{}, func(c *cluster) {
+		s := c.stores["s1"]
+		index := c.writeMany(s, "web", 30)
+		in, out := io.Pipe()
+		saved := make(chan error, 1)
+		go func() {
+			_, err := s.SaveSnapshot(c.Context(), out)
+			saved <- errors.Join(err, out.Close())
+		}()
+		first := make([]byte, 1)
+		_, err := io.ReadFull(in, first)
+		c.must(err)
+		c.writeMany(s, "later", 10) // while the writer waits for its reader
+		info, err := InspectSnapshot(io.MultiReader(bytes.NewReader(first), in))
+		c.must(err)
+		c.must(<-saved)
+		if info.Index != index {
+			c.Errorf("saved at %d, it was at %d", info.Index, index)
 		}
 	})
 }

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -145,6 +146,11 @@ func TestStalledDisk(t *testing.T) {
 		}
 		if p := c.awaitProblem(old, DiskSlow); !strings.Contains(p.Message, old.log.Path()) {
 			c.Errorf("%+v", p)
+		}
+		ctx, cancel := context.WithTimeout(c.Context(), 5*time.Second)
+		defer cancel()
+		if _, err := old.Read(ctx, Linearizable); err == nil {
+			c.Error("a leader that was replaced answers a consistent read")
 		}
 		c.faults[id].set(false, 0)
 		if err := <-done; err == nil || !errors.Is(err, ErrOutcomeUnknown) {

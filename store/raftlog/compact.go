@@ -128,10 +128,13 @@ func (l *Log) rewrite(before Stats) (pause time.Duration, err error) {
 	if err := l.fill(to); err != nil {
 		return 0, l.discard(to, err)
 	}
-	pause, err = l.replace(to)
+	old, pause, err := l.replace(to)
 	if err != nil {
 		return pause, l.discard(to, err)
 	}
+	// Whatever closing it says, nobody needs the old file any more. Its blocks
+	// are freed now, which takes a while, and keeps nobody waiting.
+	_ = old.Close()
 	return pause, nil
 }
 
@@ -282,24 +285,24 @@ func remove(tx *bbolt.Tx, keys [][]byte) error {
 }
 
 // replace lets nobody write, copies what is missing and puts the new file in
-// the place of the old.
-func (l *Log) replace(to *bbolt.DB) (pause time.Duration, err error) {
+// the place of the old, which it gives back.
+func (l *Log) replace(to *bbolt.DB) (old *bbolt.DB, pause time.Duration, err error) {
 	l.writing.Lock()
 	defer l.writing.Unlock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	start := time.Now()
 	if err := l.Err(); err != nil {
-		return 0, err
+		return nil, 0, err
 	}
 	if err := l.finish(to); err != nil {
-		return time.Since(start), err
+		return nil, time.Since(start), err
 	}
 	if err := os.Rename(l.compactPath(), l.path); err != nil {
-		return time.Since(start), err
+		return nil, time.Since(start), err
 	}
 	l.step("renamed")
-	old := l.db
+	old = l.db
 	to.NoSync = l.options.NoSync
 	l.db = to
 	if err := syncDir(filepath.Dir(l.path)); err != nil {
@@ -308,9 +311,7 @@ func (l *Log) replace(to *bbolt.DB) (pause time.Duration, err error) {
 		l.fail(fmt.Errorf("making the compacted Raft log %s durable: %w", l.path, err))
 	}
 	l.step("durable")
-	// Whatever closing the old file says, nobody needs it any more.
-	_ = old.Close()
-	return time.Since(start), nil
+	return old, time.Since(start), nil
 }
 
 // finish makes the new file equal to the old one and durable.
