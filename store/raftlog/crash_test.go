@@ -2,6 +2,7 @@ package raftlog
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -171,9 +172,6 @@ func (d *disk) do(want contents, call func() error) {
 // cut checks what a log finds whose machine loses power now: as nothing,
 // everything, and some part of what was not synced has reached the disk.
 func (d *disk) cut() {
-	if d.blind {
-		return
-	}
 	d.check(func([]write) []write { return nil })
 	d.check(func(all []write) []write { return all })
 	d.check(d.some)
@@ -196,47 +194,68 @@ func (d *disk) some(all []write) (kept []write) {
 	return kept
 }
 
+// check reports what it finds and does not end the test, which is in the middle
+// of one of bbolt's transactions.
 func (d *disk) check(survive func([]write) []write) {
 	d.t.Helper()
+	if d.blind {
+		return
+	}
 	dir, err := os.MkdirTemp(d.t.TempDir(), "")
-	must(d.t, err)
-	defer os.RemoveAll(dir)
+	if err == nil {
+		err = d.checkIn(dir, survive)
+	}
+	if err = errors.Join(err, os.RemoveAll(dir)); err != nil {
+		d.t.Errorf("cut %d: %v", d.cuts, err)
+		d.blind = true
+	}
+	d.cuts++
+}
+
+func (d *disk) checkIn(dir string, survive func([]write) []write) error {
 	for name, f := range d.files {
 		if name == "raft.db" && d.unnamed != nil && d.rand.IntN(2) == 0 {
 			f = d.unnamed
 		}
-		must(d.t, os.WriteFile(filepath.Join(dir, name), apply(f.durable, survive(f.pending)), 0o600))
+		if err := os.WriteFile(filepath.Join(dir, name), apply(f.durable, survive(f.pending)), 0o600); err != nil {
+			return err
+		}
 	}
 	l, err := Open(Options{Path: filepath.Join(dir, "raft.db"), NoSync: true})
 	if err != nil {
-		d.t.Fatalf("cut %d: %v", d.cuts, err)
+		return err
 	}
-	got := read(d.t, l)
-	must(d.t, l.Close())
-	d.cuts++
+	got, err := read(l)
+	if err := errors.Join(err, l.Close()); err != nil {
+		return err
+	}
 	if diff := cmp.Diff(d.acked, got); diff != "" && !reflect.DeepEqual(d.wanted, got) {
-		d.t.Fatalf("cut %d: -acknowledged +found:\n%s", d.cuts, diff)
+		return fmt.Errorf("-acknowledged +found:\n%s", diff)
 	}
 	if _, err := os.Stat(filepath.Join(dir, "raft.db.compact")); err == nil {
-		d.t.Fatal("an unfinished compaction was left")
+		return errors.New("an unfinished compaction was left")
 	}
+	return nil
 }
 
-func read(t *testing.T, l *Log) contents {
-	first, err := l.FirstIndex()
-	must(t, err)
-	last, err := l.LastIndex()
-	must(t, err)
+func read(l *Log) (contents, error) {
 	c := contents{Entries: map[uint64]string{}}
+	first, err1 := l.FirstIndex()
+	last, err2 := l.LastIndex()
+	if err := errors.Join(err1, err2); err != nil {
+		return c, err
+	}
 	for i := first; i <= last && i > 0; i++ {
 		var e raft.Log
-		must(t, l.GetLog(i, &e))
+		if err := l.GetLog(i, &e); err != nil {
+			return c, fmt.Errorf("entry %d: %w", i, err)
+		}
 		c.Entries[i] = string(e.Data)
 	}
 	c.Term, _ = l.GetUint64([]byte("term"))
 	vote, _ := l.Get([]byte("vote"))
 	c.Vote = string(vote)
-	return c
+	return c, nil
 }
 
 // Whatever part of what was not synced is lost, the log opens and holds all that
@@ -248,7 +267,7 @@ func TestPowerCuts(t *testing.T) {
 	l := d.open(0)
 	now := d.acked
 	next, first := uint64(1), uint64(1)
-	for round := 0; d.cuts < 250; round++ {
+	for round := 0; d.cuts < 250 && !d.blind; round++ {
 		now = now.clone()
 		switch what := d.rand.IntN(10); {
 		case what < 6:
