@@ -72,11 +72,14 @@ func (p *Proxy) serveHTTP(c net.Conn, origin *dispatch.Outbound, another func() 
 
 // connect makes a try of a request, in the protocol that its peer takes.
 func connect(c *dispatch.Call, fresh bool) (forward.Callee, *observe.Problem) {
-	conn, problem := c.Connect(fresh)
-	if problem != nil {
+	way, problem := c.Reach(fresh)
+	switch {
+	case problem != nil:
 		return nil, problem
+	case way.Stream != nil:
+		return http2.Call(way.Stream, way.Reused), nil
 	}
-	return http1.Call(conn), nil
+	return http1.Call(way.Conn), nil
 }
 
 // errUnknownCaller is the fate of calls that nobody answers for: one that bore
@@ -110,7 +113,13 @@ func (p *Proxy) takeLink(c net.Conn) {
 		}
 		state := link.ConnectionState()
 		origin := p.dispatcher.Inbound(state.ServerName, mtls.Peer(state))
-		if state.NegotiatedProtocol == dispatch.LinkHTTP {
+		switch state.NegotiatedProtocol {
+		case mtls.HTTP2:
+			return http2.New(http2.Config{
+				Caller: link, Origin: func() dispatch.Origin { return origin }, Connect: connect, Link: true,
+				Patience: pool.LinkPatience, Until: mtls.Expires(state),
+			})
+		case dispatch.LinkHTTP:
 			return http1.New(http1.Config{
 				Caller: link, Origin: origin, Connect: connect, Link: true, Patience: pool.LinkPatience, Until: mtls.Expires(state),
 			})

@@ -281,7 +281,7 @@ func (m *mesh) agent(id string, change func(*tls.Config)) (*tls.Conn, error) {
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	to := mtls.Destination{ServerName: m.far().inbound.ServerName, Identity: orders, Protocol: dispatch.LinkHTTP}
+	to := mtls.Destination{ServerName: m.far().inbound.ServerName, Identity: orders, Protocols: []string{dispatch.LinkHTTP}}
 	config := mtls.Client(m.ca, m.ca.Certificate(id), to)
 	if change != nil {
 		change(config)

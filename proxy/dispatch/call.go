@@ -55,20 +55,26 @@ func (c *Call) next() *observe.Problem {
 	return c.enter(in)
 }
 
-// Connect gives a connection for the try. A fresh one has carried no call yet.
-func (c *Call) Connect(fresh bool) (*pool.Conn, *observe.Problem) {
-	connect := c.Peer.Get
-	if fresh {
-		connect = c.Peer.Dial
-	}
-	conn, err := connect(c.caller, c.Timeouts.Connect)
+// Connect gives a connection that has carried no call yet.
+func (c *Call) Connect() (*pool.Conn, *observe.Problem) {
+	conn, err := c.Peer.Dial(c.caller, c.Timeouts.Connect)
 	if err != nil {
 		return nil, &observe.Problem{Code: c.connectCode(err), Err: err}
 	}
-	if c.trying && c.request != nil {
+	return conn, nil
+}
+
+// Reach gives a way for the try of a request. A fresh one has carried no call yet. Upgrades go over HTTP/1.1, which
+// gives each a connection of its own.
+func (c *Call) Reach(fresh bool) (pool.Way, *observe.Problem) {
+	way, err := c.Peer.Reach(c.caller, c.Timeouts.Connect, fresh, c.request.Upgrade != nil)
+	if err != nil {
+		return way, &observe.Problem{Code: c.connectCode(err), Err: err}
+	}
+	if c.trying {
 		c.try.Restart(c.dispatcher.now())
 	}
-	return conn, nil
+	return way, nil
 }
 
 func (c *Call) connectCode(err error) *observe.Code {

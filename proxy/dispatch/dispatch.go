@@ -88,7 +88,7 @@ func (d *Dispatcher) Host(serverName string) (mtls.Host, bool) {
 	if in == nil {
 		return mtls.Host{}, false
 	}
-	return mtls.Host{Identity: in.plan.Identity, Protocol: alpn(in.plan.Protocol)}, true
+	return mtls.Host{Identity: in.plan.Identity, Protocols: protocols(in.plan.Protocol)}, true
 }
 
 // Protocols of links between agents, as TLS names them.
@@ -102,6 +102,14 @@ func alpn(p plan.Protocol) string {
 		return LinkHTTP
 	}
 	return LinkTCP
+}
+
+// protocols are those of links to an instance, the best first.
+func protocols(p plan.Protocol) []string {
+	if p == plan.HTTP {
+		return []string{mtls.HTTP2, LinkHTTP}
+	}
+	return []string{LinkTCP}
 }
 
 // An Origin is where calls come from: one connection of a caller.

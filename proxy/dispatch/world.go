@@ -114,7 +114,7 @@ func appTarget(in *plan.Inbound) pool.Target {
 }
 
 func linkTarget(c *plan.Cluster, e *plan.Endpoint) pool.Target {
-	return pool.Target{Key: e.Key, Address: e.Address, ServerName: e.ServerName, Identity: c.Identity, Protocol: alpn(c.Protocol)}
+	return pool.Target{Key: e.Key, Address: e.Address, ServerName: e.ServerName, Identity: c.Identity, Protocol: alpn(c.Protocol), Multiplexed: c.Protocol == plan.HTTP}
 }
 
 func (c *compiler) service(p *plan.Service) *service {

@@ -116,7 +116,7 @@ func (c *caller) Leaves() error {
 func (c *caller) TakesInterim() bool { return c.request.Minor() > 0 }
 
 func (c *caller) Interim(r *exchange.Response, fromApplication bool) error {
-	c.out = appendResponse(c.out, r, codec.Back{FromApplication: fromApplication})
+	c.out = codec.AppendResponse(c.out, r, codec.Back{Reason: reason(r.Status), FromApplication: fromApplication})
 	return c.Flush()
 }
 
@@ -135,20 +135,13 @@ func (c *caller) Answer(r *exchange.Response, a forward.Answer) {
 	case c.request.Minor() == 0:
 		c.framing, c.keeps = codec.UntilClose, false
 	}
-	c.out = appendResponse(c.out, r, codec.Back{
+	c.out = codec.AppendResponse(c.out, r, codec.Back{
 		Framing:         c.framing,
+		Reason:          reason(r.Status),
 		Close:           c.request.Minor() == 1 && !c.keeps,
 		KeepAlive:       c.request.Minor() == 0 && c.keeps,
 		FromApplication: a.FromApplication,
 	})
-}
-
-// appendResponse gives responses a reason that come from where there are none.
-func appendResponse(dst []byte, r *exchange.Response, b codec.Back) []byte {
-	if r.Reason == nil {
-		r.Reason = []byte(reason(r.Status))
-	}
-	return codec.AppendResponse(dst, r, b)
 }
 
 func (c *caller) Gather(payload []byte, _ bool) (n int) {

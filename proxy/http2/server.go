@@ -11,6 +11,7 @@ import (
 	"github.com/meshd/meshd/proxy/forward"
 	"github.com/meshd/meshd/proxy/http2/mux"
 	"github.com/meshd/meshd/proxy/http2/session"
+	"github.com/meshd/meshd/proxy/pool"
 )
 
 // Config of a connection that is served.
@@ -44,23 +45,13 @@ func New(c Config) *Conn {
 	conn := &Conn{Config: c}
 	config := mux.DefaultConfig
 	if c.Link {
-		config = LinkConfig
+		config = pool.LinkStreams()
 	}
 	config.Extended = !c.Link
 	conn.session = session.New(session.Config{
 		Config: config, Conn: early(c.Caller, c.Early), Serve: conn.serve, Idle: c.Patience, Until: c.Until,
 	})
 	return conn
-}
-
-// LinkConfig is for links between agents, which carry the calls of many.
-var LinkConfig = linkConfig()
-
-func linkConfig() mux.Config {
-	c := mux.DefaultConfig
-	c.Streams, c.StreamWindow, c.Window, c.Held = 1000, 256<<10, 4<<20, 32<<20
-	c.TableSize = 16 << 10
-	return c
 }
 
 // Serve serves requests until the connection ends, and closes it.
@@ -88,7 +79,7 @@ func (c *Conn) serve(st *session.Stream) {
 }
 
 // keptCallers bounds what is held for later.
-const keptCallers = 16
+const keptCallers = 128
 
 func (c *Conn) take() *caller {
 	c.mu.Lock()

@@ -92,7 +92,7 @@ func causeOf(p *observe.Problem) dispatch.Cause {
 // try connects to one peer and, if that is an agent, waits until it has
 // connected the application.
 func (c *Conn) try() (*pool.Conn, *observe.Problem) {
-	peer, problem := c.call.Connect(true)
+	peer, problem := c.call.Connect()
 	if problem == nil && !c.call.Peer.Application() {
 		problem = c.greeting(peer)
 	}

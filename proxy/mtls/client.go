@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/meshd/meshd/internal/mesh"
 	"github.com/meshd/meshd/internal/pki"
@@ -15,9 +16,12 @@ var ErrNoCertificate = errors.New("there is no certificate for the identity")
 // A Destination is what a client calls.
 type Destination struct {
 	ServerName string
-	Identity   string // SPIFFE ID that the server must prove
-	Protocol   string // ALPN
+	Identity   string   // SPIFFE ID that the server must prove
+	Protocols  []string // ALPN, of which the server chooses
 }
+
+// HTTP2 is HTTP/2 in ALPN.
+const HTTP2 = "h2"
 
 // Client is the configuration for one connection to a server, as the bearer of
 // a certificate.
@@ -25,15 +29,15 @@ func Client(source Source, certificate *tls.Certificate, to Destination) *tls.Co
 	c := pki.BaseConfig()
 	c.Certificates = []tls.Certificate{*certificate}
 	c.ServerName = to.ServerName
-	c.NextProtos = []string{to.Protocol}
+	c.NextProtos = to.Protocols
 	c.VerifyConnection = func(state tls.ConnectionState) error { return verifyServer(state, source, to) }
 	c.DynamicRecordSizingDisabled = true
 	return c
 }
 
 func verifyServer(state tls.ConnectionState, source Source, to Destination) error {
-	if state.NegotiatedProtocol != to.Protocol {
-		return fmt.Errorf("the peer speaks %q, not %q", state.NegotiatedProtocol, to.Protocol)
+	if !slices.Contains(to.Protocols, state.NegotiatedProtocol) {
+		return fmt.Errorf("the peer speaks %q, not %q", state.NegotiatedProtocol, to.Protocols)
 	}
 	expected, err := mesh.ParseIdentity(to.Identity)
 	if err != nil {

@@ -22,14 +22,14 @@ const (
 )
 
 var hosts = map[string]mtls.Host{
-	"p8080.orders.svc.mesh": {Identity: orders, Protocol: "http/1.1"},
-	"p8081.orders.svc.mesh": {Identity: orders, Protocol: "meshd-tcp"},
-	"p1.ghost.svc.mesh":     {Identity: "spiffe://mesh/svc/ghost", Protocol: "http/1.1"},
+	"p8080.orders.svc.mesh": {Identity: orders, Protocols: []string{"http/1.1"}},
+	"p8081.orders.svc.mesh": {Identity: orders, Protocols: []string{"meshd-tcp"}},
+	"p1.ghost.svc.mesh":     {Identity: "spiffe://mesh/svc/ghost", Protocols: []string{"http/1.1"}},
 }
 
 func lookup(name string) (mtls.Host, bool) { h, ok := hosts[name]; return h, ok }
 
-var destination = mtls.Destination{ServerName: "p8080.orders.svc.mesh", Identity: orders, Protocol: "http/1.1"}
+var destination = mtls.Destination{ServerName: "p8080.orders.svc.mesh", Identity: orders, Protocols: []string{"http/1.1"}}
 
 // pair is a connection, by both its ends.
 func pair(t *testing.T) (near, far net.Conn) {

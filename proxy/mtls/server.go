@@ -3,6 +3,7 @@ package mtls
 import (
 	"crypto/tls"
 	"fmt"
+	"slices"
 
 	"github.com/meshd/meshd/internal/mesh"
 	"github.com/meshd/meshd/internal/pki"
@@ -10,8 +11,8 @@ import (
 
 // A Host is what a TLS server name stands for.
 type Host struct {
-	Identity string // SPIFFE ID to prove
-	Protocol string // ALPN
+	Identity  string   // SPIFFE ID to prove
+	Protocols []string // ALPN, the best first
 }
 
 // Server is the configuration of a listener that takes calls for the hosts that
@@ -35,7 +36,7 @@ func serverFor(source Source, host Host) (*tls.Config, error) {
 	}
 	c := pki.BaseConfig()
 	c.Certificates = []tls.Certificate{*certificate}
-	c.NextProtos = []string{host.Protocol}
+	c.NextProtos = host.Protocols
 	c.ClientAuth = tls.RequireAnyClientCert
 	c.VerifyConnection = func(state tls.ConnectionState) error { return verifyClient(state, source, host) }
 	c.DynamicRecordSizingDisabled = true
@@ -45,8 +46,8 @@ func serverFor(source Source, host Host) (*tls.Config, error) {
 // verifyClient takes any service or host of our own trust domain; policy decides
 // what it may do.
 func verifyClient(state tls.ConnectionState, source Source, host Host) error {
-	if state.NegotiatedProtocol != host.Protocol {
-		return fmt.Errorf("the caller speaks %q, not %q", state.NegotiatedProtocol, host.Protocol)
+	if !slices.Contains(host.Protocols, state.NegotiatedProtocol) {
+		return fmt.Errorf("the caller speaks %q, not %q", state.NegotiatedProtocol, host.Protocols)
 	}
 	own, err := mesh.ParseIdentity(host.Identity)
 	if err != nil {

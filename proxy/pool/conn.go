@@ -24,6 +24,7 @@ type Conn struct {
 
 	peer        *Peer
 	raw         net.Conn // under TLS, if there is
+	multiplexed bool     // it speaks HTTP/2
 	identity    string
 	certificate *tls.Certificate    // that was shown, if any
 	chain       []*x509.Certificate // that the peer has shown

@@ -20,6 +20,10 @@ type Peer struct {
 	mu   sync.Mutex
 	gone bool
 	idle map[string][]*Conn // by calling identity, the last one used at the end
+	// Of peers that can be called by HTTP/2:
+	links   map[string][]*link // likewise, those in use, too
+	flights map[string]*flight
+	plainly bool // the last connection speaks HTTP/1.1
 }
 
 // Application reports whether the peer is an application on this host.
@@ -78,21 +82,26 @@ func (p *Peer) Dial(identity string, timeout time.Duration) (*Conn, error) {
 		ctx, cancel = context.WithTimeout(ctx, timeout)
 		defer cancel()
 	}
-	if p.Application() {
-		return p.dialPlain(ctx)
-	}
-	return p.dialTLS(ctx, identity)
+	return p.dial(ctx, identity, false)
 }
 
-func (p *Peer) dialPlain(ctx context.Context) (*Conn, error) {
+// dial opens a connection, multiplexed if it may be and the peer agrees.
+func (p *Peer) dial(ctx context.Context, identity string, multiplexed bool) (*Conn, error) {
+	if p.Application() {
+		return p.dialPlain(ctx, multiplexed)
+	}
+	return p.dialTLS(ctx, identity, multiplexed)
+}
+
+func (p *Peer) dialPlain(ctx context.Context, multiplexed bool) (*Conn, error) {
 	raw, err := p.pool.network.DialContext(ctx, "tcp", p.target.Address.String())
 	if err != nil {
 		return nil, fmt.Errorf("connecting to the application: %w", err)
 	}
-	return p.open(&Conn{Conn: raw, raw: raw})
+	return p.open(&Conn{Conn: raw, raw: raw, multiplexed: multiplexed})
 }
 
-func (p *Peer) dialTLS(ctx context.Context, identity string) (*Conn, error) {
+func (p *Peer) dialTLS(ctx context.Context, identity string, multiplexed bool) (*Conn, error) {
 	certificate := p.pool.source.Certificate(identity)
 	if certificate == nil {
 		return nil, fmt.Errorf("%w %s", mtls.ErrNoCertificate, identity)
@@ -102,14 +111,21 @@ func (p *Peer) dialTLS(ctx context.Context, identity string) (*Conn, error) {
 		return nil, fmt.Errorf("connecting to the agent: %w", err)
 	}
 	trusted := p.pool.source.Roots()
-	to := mtls.Destination{ServerName: p.target.ServerName, Identity: p.target.Identity, Protocol: p.target.Protocol}
+	to := mtls.Destination{ServerName: p.target.ServerName, Identity: p.target.Identity, Protocols: []string{p.target.Protocol}}
+	if multiplexed {
+		to.Protocols = []string{mtls.HTTP2, p.target.Protocol}
+	}
 	secure := tls.Client(raw, mtls.Client(p.pool.source, certificate, to))
 	if err := secure.HandshakeContext(ctx); err != nil {
 		raw.Close()
 		return nil, fmt.Errorf("securing the link to %s: %w", p.target.Address, err)
 	}
-	chain := secure.ConnectionState().PeerCertificates
-	c, err := p.open(&Conn{Conn: secure, raw: raw, identity: identity, certificate: certificate, chain: chain})
+	state := secure.ConnectionState()
+	chain := state.PeerCertificates
+	c, err := p.open(&Conn{
+		Conn: secure, raw: raw, identity: identity, certificate: certificate, chain: chain,
+		multiplexed: state.NegotiatedProtocol == mtls.HTTP2,
+	})
 	if err == nil && p.pool.source.Roots() != trusted {
 		if err = pki.Rechecker(p.pool.source.Roots())(chain); err != nil {
 			c.Abort()
@@ -147,10 +163,12 @@ func (p *Peer) leave() {
 	p.gone = true
 	p.mu.Unlock()
 	p.closeIdle(func(*Conn) bool { return true })
+	p.drainLinks(func(*Conn) bool { return true })
 }
 
 func (p *Peer) sweep(now time.Time) {
 	p.closeIdle(func(c *Conn) bool { return now.Sub(c.idleSince) >= p.idleLimit() || !c.fresh() })
+	p.drainLinks(func(c *Conn) bool { return !c.fresh() })
 }
 
 // closeIdle closes idle connections that are past use. It does so without the

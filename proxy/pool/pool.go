@@ -39,6 +39,9 @@ type Target struct {
 	// target is an application on this host, which is spoken to in clear.
 	Identity string
 	Protocol string // ALPN
+	// Multiplexed says that calls share connections by HTTP/2: always if the
+	// target is an application, else if the other agent agrees.
+	Multiplexed bool
 }
 
 // ErrClosed says that the pool was closed.
@@ -50,7 +53,8 @@ type Pool struct {
 	source  mtls.Source
 	ctx     context.Context
 	cancel  context.CancelFunc
-	swept   chan struct{} // closed when the sweeper is done
+	swept   chan struct{}  // closed when the sweeper is done
+	running sync.WaitGroup // links
 
 	mu    sync.Mutex
 	peers map[Target]*Peer
@@ -87,7 +91,7 @@ func (p *Pool) use(targets []Target) (used map[Target]*Peer, left []*Peer) {
 	for _, t := range targets {
 		peer := p.peers[t]
 		if peer == nil {
-			peer = &Peer{pool: p, target: t, idle: map[string][]*Conn{}}
+			peer = &Peer{pool: p, target: t, idle: map[string][]*Conn{}, links: map[string][]*link{}, flights: map[string]*flight{}}
 		}
 		used[t] = peer
 	}
@@ -111,6 +115,7 @@ func (p *Pool) Close() {
 	for _, c := range open {
 		c.Abort()
 	}
+	p.running.Wait()
 }
 
 // register remembers an open connection, unless the pool was closed.

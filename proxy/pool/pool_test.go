@@ -43,7 +43,9 @@ func newWorld(t *testing.T) *world {
 	w := &world{ca: mtlstest.New(), accepted: make(chan net.Conn, 100)}
 	w.ca.Issue(web, orders)
 	w.serve(t, near, "127.0.0.1:8080", func(c net.Conn) net.Conn { return c })
-	server := mtls.Server(w.ca, func(string) (mtls.Host, bool) { return mtls.Host{Identity: orders, Protocol: "http/1.1"}, true })
+	server := mtls.Server(w.ca, func(string) (mtls.Host, bool) {
+		return mtls.Host{Identity: orders, Protocols: []string{"http/1.1"}}, true
+	})
 	w.serve(t, far, "10.0.0.2:7443", func(c net.Conn) net.Conn { return tlsServer(c, server) })
 	w.Pool = New(near, w.ca)
 	t.Cleanup(func() {

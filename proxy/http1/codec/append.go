@@ -69,6 +69,8 @@ type Back struct {
 	// Close says that the connection is closed after the response; KeepAlive,
 	// to an HTTP/1.0 client, that it is not.
 	Close, KeepAlive bool
+	// Reason is given if the response has none.
+	Reason string
 	// FromApplication says that the response has not passed meshd before, so
 	// that what it says in meshd's name is not true.
 	FromApplication bool
@@ -79,7 +81,11 @@ func AppendResponse(dst []byte, r *exchange.Response, b Back) []byte {
 	dst = append(dst, "HTTP/1.1 "...)
 	dst = strconv.AppendInt(dst, int64(r.Status), 10)
 	dst = append(dst, ' ')
-	dst = append(dst, r.Reason...)
+	if r.Reason != nil {
+		dst = append(dst, r.Reason...)
+	} else {
+		dst = append(dst, b.Reason...)
+	}
 	dst = append(dst, "\r\n"...)
 	for i := range r.Fields {
 		if f := &r.Fields[i]; r.Back(f, b.FromApplication) {

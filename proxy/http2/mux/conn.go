@@ -7,6 +7,7 @@
 package mux
 
 import (
+	"sync"
 	"time"
 
 	"github.com/meshd/meshd/proxy/http2/frame"
@@ -56,8 +57,6 @@ type Conn struct {
 	acked    bool // it knows ours
 	err      error
 	streams  map[uint32]*Stream
-	free     []*Stream
-	blocks   []*hpack.Block
 	lastPeer uint32 // highest stream that the peer has opened
 	nextOwn  uint32
 	open     int // streams of the peer that are not released, or of ours that are open
@@ -192,24 +191,20 @@ func (c *Conn) Drain() {
 // Draining reports whether no more streams are taken.
 func (c *Conn) Draining() bool { return c.draining }
 
-// Block gives an empty block; Recycle takes back what an event has brought.
-func (c *Conn) block() *hpack.Block {
-	if n := len(c.blocks); n > 0 {
-		b := c.blocks[n-1]
-		c.blocks = c.blocks[:n-1]
-		b.Reset()
-		return b
-	}
-	return &hpack.Block{}
-}
+// Blocks and streams are used again, on any connection.
+var (
+	blocks  = sync.Pool{New: func() any { return new(hpack.Block) }}
+	streams = sync.Pool{New: func() any { return new(Stream) }}
+)
 
-// keptBlocks bounds what is held for later.
-const keptBlocks = 16
+// keptBlock is how large a block may be that is held for later.
+const keptBlock = 8 << 10
 
 // Recycle takes a block back that an event has brought and nobody needs any
 // more.
-func (c *Conn) Recycle(b *hpack.Block) {
-	if len(c.blocks) < keptBlocks && b.Size() <= 4<<10 {
-		c.blocks = append(c.blocks, b)
+func Recycle(b *hpack.Block) {
+	if b.Size() <= keptBlock {
+		b.Reset()
+		blocks.Put(b)
 	}
 }

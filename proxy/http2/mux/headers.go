@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/meshd/meshd/proxy/http2/frame"
+	"github.com/meshd/meshd/proxy/http2/hpack"
 )
 
 // A field block may not be much longer than what it stands for may be, nor come
@@ -79,19 +80,19 @@ func (c *Conn) takeContinuation(h frame.Header, payload []byte, now time.Time) (
 // takeBlock deals with a whole field block. It must be decoded, whatever becomes
 // of its stream.
 func (c *Conn) takeBlock(stream uint32, raw []byte, now time.Time) (e Event, err error) {
-	block := c.block()
+	block := blocks.Get().(*hpack.Block)
 	if err := c.decoder.Decode(raw, block); err != nil {
 		return e, &frame.Error{Code: frame.CompressionError, Reason: err.Error()}
 	}
 	s, err := c.headed(stream, now)
 	if s == nil || err != nil {
-		c.Recycle(block)
+		Recycle(block)
 		return e, err
 	}
 	if c.header.end {
 		s.remoteEnded = true
 		if err := s.complete(); err != nil {
-			c.Recycle(block)
+			Recycle(block)
 			return e, err
 		}
 		c.ended(s)

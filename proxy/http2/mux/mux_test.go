@@ -35,7 +35,7 @@ func newPeer(t *testing.T, c Config) *peer {
 // raw gives the connection bytes, short frames one by one, as the network might.
 func (p *peer) raw(b []byte) *peer {
 	p.t.Helper()
-	for end := max(1, len(b)-200); end <= len(b) ; end++ {
+	for end := max(1, len(b)-200); end <= len(b); end++ {
 		e, n, err := p.c.Next(b[:min(end, len(b))], p.now)
 		if err != nil {
 			p.err = err
@@ -475,7 +475,7 @@ func TestSteadyStateAllocatesNothing(t *testing.T) {
 			b = b[n:]
 			switch e.Kind {
 			case Header:
-				p.c.Recycle(e.Block)
+				Recycle(e.Block)
 			case Data:
 				p.c.Consumed(e.Stream, int64(len(e.Data)))
 				at := p.c.BeginHeader()
@@ -526,7 +526,7 @@ func FuzzConn(f *testing.F) {
 			switch e.Kind {
 			case Header:
 				open[e.Stream] = true
-				c.Recycle(e.Block)
+				Recycle(e.Block)
 				c.Send(e.Stream, []byte("answer"), true)
 			case Data:
 				c.Consumed(e.Stream, int64(len(e.Data)/2))

@@ -23,7 +23,6 @@ type Stream struct {
 	remoteEnded bool
 	over        bool // ended both ways, or reset
 	finished    bool
-	released    bool
 }
 
 // Window is how many bytes of data can be sent now.
@@ -55,13 +54,7 @@ func (c *Conn) EachStream(f func(*Stream)) {
 
 // newStream makes a stream that is open.
 func (c *Conn) newStream(id uint32) *Stream {
-	var s *Stream
-	if n := len(c.free); n > 0 {
-		s = c.free[n-1]
-		c.free = c.free[:n-1]
-	} else {
-		s = &Stream{}
-	}
+	s := streams.Get().(*Stream)
 	*s = Stream{ID: id, sendWindow: c.peer.window, recvWindow: max(c.StreamWindow, frame.DefaultWindow), left: -1, opened: true}
 	c.streams[id] = s
 	c.open++
@@ -87,8 +80,8 @@ func (c *Conn) OpenStream() *Stream {
 	return s
 }
 
-// Release says that nobody deals with the stream any more. If it is not over, it
-// is reset.
+// Release says that nobody deals with the stream any more, and must be said once.
+// If the stream is not over, it is reset.
 func (c *Conn) Release(s *Stream) {
 	if code := frame.Cancel; !s.over {
 		// A server that has said all needs no more of the request.
@@ -97,16 +90,10 @@ func (c *Conn) Release(s *Stream) {
 		}
 		c.Reset(s, code)
 	}
-	if s.released {
-		return
-	}
-	s.released = true
 	c.forget(s)
 	c.open--
-	if len(c.free) < keptBlocks {
-		s.Owner = nil
-		c.free = append(c.free, s)
-	}
+	s.Owner = nil
+	streams.Put(s)
 }
 
 // Reset ends a stream at once, both ways.

@@ -221,7 +221,7 @@ func (s *Session) handleHeader(e *mux.Event) {
 	}
 	status := message.Status(e.Block)
 	if status == 0 || status < 200 && e.End {
-		s.mux.Recycle(e.Block)
+		mux.Recycle(e.Block)
 		st.malformed(fmt.Errorf("the stream begins with no response"))
 		return
 	}

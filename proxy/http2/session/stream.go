@@ -108,8 +108,9 @@ func (st *Stream) SetReadDeadline(t time.Time) error { st.reading.set(t); return
 // SetWriteDeadline sets when waiting to send ends; zero is never.
 func (st *Stream) SetWriteDeadline(t time.Time) error { st.writing.set(t); return nil }
 
-// keptStreams bounds what is held for later.
-const keptStreams = 16
+// keptStreams bounds what is held for later. A stream stays with its session:
+// its timers may still be about to fire.
+const keptStreams = 128
 
 // stream gives a stream that is not yet in use.
 func (s *Session) stream() *Stream {
@@ -150,22 +151,19 @@ func (st *Stream) release() {
 
 // recycle gives back what the stream has gathered.
 func (st *Stream) recycle() {
-	s := st.session
 	for _, b := range st.heads {
-		s.mux.Recycle(b)
+		mux.Recycle(b)
 	}
 	if st.block != nil {
-		s.mux.Recycle(st.block)
+		mux.Recycle(st.block)
 	}
 	dropPayload(st.buf)
 	dropPayload(st.spare)
-	if len(s.free) >= keptStreams {
-		st.call = call{err: errReset}
-		return
-	}
 	st.call = call{Request: st.Request, response: st.response, heads: st.heads[:0], trailers: st.trailers[:0]}
 	st.reading.deadline, st.writing.deadline = time.Time{}, time.Time{}
-	s.free = append(s.free, st)
+	if len(st.session.free) < keptStreams {
+		st.session.free = append(st.session.free, st)
+	}
 }
 
 // fail ends the stream for both its users.
@@ -193,7 +191,7 @@ func (st *Stream) takeHead(e *mux.Event, status int) {
 		st.remoteEnded = e.End
 		st.expect(message.Length(e.Block), status)
 	} else if len(st.heads) >= maxHeads {
-		st.session.mux.Recycle(e.Block)
+		mux.Recycle(e.Block)
 		return
 	}
 	st.heads = append(st.heads, e.Block)
@@ -213,7 +211,7 @@ func (st *Stream) expect(length int64, status int) {
 func (st *Stream) takeTrailers(e *mux.Event) {
 	var err error
 	st.trailers, err = message.TakeTrailers(st.trailers[:0], e.Block)
-	st.session.mux.Recycle(e.Block)
+	mux.Recycle(e.Block)
 	switch {
 	case err == nil && !e.End:
 		err = errors.New("trailers do not end the stream")
@@ -231,10 +229,7 @@ func (st *Stream) takeData(e *mux.Event) {
 		st.malformed(errors.New("data comes before the response"))
 		return
 	}
-	if st.buf == nil && len(e.Data) > 0 {
-		st.buf = newPayload()
-	}
-	st.buf = append(st.buf, e.Data...)
+	st.buf = appendPayload(st.buf, e.Data)
 	st.remoteEnded = st.remoteEnded || e.End
 	st.reading.cond.Broadcast()
 }
@@ -297,7 +292,7 @@ func (st *Stream) Response() (*exchange.Response, error) {
 		}
 	}
 	if st.block != nil {
-		s.mux.Recycle(st.block)
+		mux.Recycle(st.block)
 	}
 	st.block = st.heads[0]
 	st.heads = st.heads[:copy(st.heads, st.heads[1:])]
