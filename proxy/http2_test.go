@@ -3,6 +3,7 @@ package proxy
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -14,6 +15,9 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/meshd/meshd/proxy/mtls"
+	"github.com/meshd/meshd/proxy/relay"
 )
 
 // http2Client calls the service from the first host by HTTP/2.
@@ -141,4 +145,70 @@ func TestH2specOfApplications(t *testing.T) {
 	if !bytes.Contains(out, []byte("144 passed, 0 skipped, 1 failed")) || !bytes.Contains(out, []byte("× 2: Sends invalid connection preface")) {
 		t.Errorf("%s", out)
 	}
+}
+
+// linkDoor is an address on which what is sent goes on over a link to the second
+// host, as by another agent.
+func (m *mesh) linkDoor() string {
+	m.t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	to := mtls.Destination{ServerName: m.far().inbound.ServerName, Identity: orders, Protocols: []string{mtls.HTTP2}}
+	var running sync.WaitGroup
+	running.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			running.Go(func() {
+				link, err := tls.Dial("tcp", m.far().link.String(), mtls.Client(m.ca, m.ca.Certificate(web), to))
+				if err != nil {
+					m.t.Error(err)
+					c.Close()
+					return
+				}
+				relay.Run(c, link, time.Minute, func(int64) {}, func(int64) {})
+			})
+		}
+	})
+	m.t.Cleanup(func() {
+		l.Close()
+		running.Wait()
+	})
+	return l.Addr().String()
+}
+
+func TestH2specOfLinks(t *testing.T) {
+	program := h2spec(t)
+	m := newRealMesh(t, 2)
+	m.serveHTTP(m.far(), func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		io.WriteString(w, "hello")
+	})
+	host, port, _ := net.SplitHostPort(m.linkDoor())
+	out, err := exec.Command(program, "-h", host, "-p", port, "-o", "5", "--strict").CombinedOutput()
+	if err != nil || !bytes.Contains(out, []byte("146 passed, 0 skipped, 0 failed")) {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+func TestCallsOfAllConnectionsShareALink(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		m := newMesh(t, 2)
+		m.serve(m.far(), forever(ok))
+		var running sync.WaitGroup
+		for range 20 {
+			running.Go(func() { m.want(get, 200, "") })
+		}
+		running.Wait()
+		conns := &m.far().proxy.conns
+		conns.mu.Lock()
+		defer conns.mu.Unlock()
+		if conns.links != 1 {
+			t.Errorf("20 calls have %d links", conns.links)
+		}
+	})
 }

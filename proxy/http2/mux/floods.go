@@ -18,9 +18,12 @@ type floods struct {
 	idles        int
 }
 
-// reset counts a stream that was reset by the peer, or for what it did, and
-// reports whether that is one too many.
+// reset counts a stream that was reset by the client, or for what it did, and
+// reports whether that is one too many. Servers may reset what they were asked.
 func (f *floods) reset(c *Config, now time.Time) bool {
+	if c.Client {
+		return false
+	}
 	f.turn(c, now)
 	f.resets++
 	return f.resets > c.Resets && f.resets > f.ends
