@@ -6,6 +6,8 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"google.golang.org/protobuf/proto"
+
 	apiv1 "github.com/meshd/meshd/api/v1"
 	"github.com/meshd/meshd/store/command"
 )
@@ -93,4 +95,76 @@ func TestTxnIsAMoment(t *testing.T) {
 	if before.Node(nil, "n1") != nil || m.db.Read().Node(nil, "n1") == nil {
 		t.Fatal("a transaction sees what came after it")
 	}
+}
+
+// fired tells whether anything that was read has changed.
+func (ws *WatchSet) fired() bool {
+	for ch := range ws.set {
+		select {
+		case <-ch:
+			return true
+		default:
+		}
+	}
+	return false
+}
+
+// Of a thousand that wait for a service each, a change wakes those who wait for
+// what has changed, also where names and keys begin alike.
+func TestWatchesOfServicesAreApart(t *testing.T) {
+	m := newMesh(t)
+	var names []string
+	for _, name := range []string{"web", "we", "w", "web-shop", "web-s", "db"} {
+		names = append(names, name, name+"-1", name+"-10", name+"2")
+	}
+	for i, host := range []string{"n1", "n2", "n3"} {
+		m.ok(join(host, "vm"+host, "any"))
+		m.ok(lease(host, 1))
+		c := &command.SetInstances{NodeId: host}
+		for _, name := range names[i*8 : i*8+8] {
+			c.Put = append(c.Put, instance(name, name), instance(name+"-b", name))
+			m.ok(set(serviceResource(name), route(name, name), policy(name, name)))
+		}
+		m.ok(c)
+	}
+	f := func(want []string, msg proto.Message) {
+		t.Helper()
+		before := m.db.Read()
+		watches := map[string]*WatchSet{}
+		for _, name := range names {
+			ws := &WatchSet{}
+			before.Service(ws, name)
+			before.Instances(ws, name)
+			before.InstancesSince(ws, name, 0)
+			before.Routes(ws, name)
+			before.Policies(ws, name)
+			before.Resource(ws, "service", name)
+			watches[name] = ws
+		}
+		m.ok(msg)
+		var woken []string
+		for _, name := range names {
+			if watches[name].fired() {
+				woken = append(woken, name)
+			}
+		}
+		m.same(want, woken)
+	}
+	change := func(host, name string) *command.SetInstances {
+		i := instance(name, name)
+		i.Port = uint32(m.index)
+		return &command.SetInstances{NodeId: host, Put: []*apiv1.Instance{i}}
+	}
+	f([]string{"web"}, change("n1", "web"))
+	f([]string{"w"}, change("n2", "w"))
+	f([]string{"web-s-10"}, change("n3", "web-s-10"))
+	f([]string{"we"}, &command.SetInstances{NodeId: "n1", Remove: []string{"we"}})
+	f(names[16:], &command.EndLease{NodeId: "n3", Epoch: 1, State: lost})
+	f([]string{"web", "db"}, set(route("web", "db")))
+	stricter := policy("web-1", "web-1")
+	stricter.GetPolicy().Mode = apiv1.PolicyMode_POLICY_MODE_AUDIT
+	f([]string{"web-1"}, set(stricter))
+	f(nil, lease("n1", 2))
+	f(nil, set(meshResource(60)))
+	f(nil, &command.PutToken{Token: &apiv1.Token{Id: "t", SecretHash: sum('t'), ExpiresUnix: now}})
 }
