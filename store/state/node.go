@@ -116,10 +116,14 @@ func (w *writer) dropNode(n *apiv1.Node) {
 	w.remove(nodeTable, n)
 }
 
-// remember keeps the name of a host that was removed, and forgets the oldest
-// when there are too many.
+// remember keeps the name of a host that was removed.
 func (w *writer) remember(name string) {
 	w.put(removedTable, &RemovedNode{Name: name, Index: w.index})
+	w.remembers = true
+}
+
+// forget forgets the oldest removals when there are too many.
+func (w *writer) forget() {
 	oldest := since[*RemovedNode](&w.Txn, nil, removedTable, 0)
 	for len(oldest) > remembered {
 		w.put(markTable, mark{forgottenMark, oldest[0].Index})

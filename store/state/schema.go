@@ -123,7 +123,11 @@ func serviceOf(r *apiv1.Resource) string {
 // text makes a key of strings. The byte after each, which none may hold, keeps
 // one key from being the beginning of another.
 func text(parts ...string) []byte {
-	var key []byte
+	n := len(parts)
+	for _, part := range parts {
+		n += len(part)
+	}
+	key := make([]byte, 0, n)
 	for _, part := range parts {
 		key = append(append(key, part...), 0)
 	}

@@ -19,16 +19,21 @@ type writer struct {
 	// What the command has to do with, in the order in which it came up.
 	touched []string
 	changes []*change
+	// Whether a removal is to be remembered.
+	remembers bool
 }
 
 // do carries out one command, and notes what has changed with it.
 func (w *writer) do(msg proto.Message) error {
-	w.touched, w.changes = nil, nil
+	w.touched, w.changes, w.remembers = nil, nil, false
 	if err := w.apply(msg); err != nil {
 		return err
 	}
 	w.noteServices()
 	w.noteChanges()
+	if w.remembers {
+		w.forget()
+	}
 	return nil
 }
 
