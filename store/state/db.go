@@ -17,8 +17,7 @@ import (
 // at a time.
 type DB struct {
 	current atomic.Pointer[tables]
-	// journal is how many changes of instances are remembered.
-	journal uint64
+	limits  limits
 }
 
 // tables are what Apply changes and Restore replaces.
@@ -28,9 +27,15 @@ type tables struct {
 	alike    likeness
 }
 
+// limits are the same on all servers, and lower in tests.
+type limits struct {
+	journal  uint64 // changes of instances that are remembered
+	services uint32 // in the catalogue
+}
+
 // New makes an empty state.
 func New() *DB {
-	db := &DB{journal: journalled}
+	db := &DB{limits: limits{journal: journalled, services: maxServices}}
 	db.current.Store(newState(newTables()))
 	return db
 }
@@ -70,10 +75,10 @@ func refused(index uint64, err error) *command.Result {
 func (db *DB) write(index uint64) *writer {
 	t := db.current.Load()
 	return &writer{
-		Txn:     Txn{txn: t.mem.Txn(true)},
-		alike:   t.alike,
-		index:   index,
-		journal: db.journal,
-		result:  &command.Result{Index: index},
+		Txn:    Txn{txn: t.mem.Txn(true)},
+		alike:  t.alike,
+		index:  index,
+		limits: db.limits,
+		result: &command.Result{Index: index},
 	}
 }

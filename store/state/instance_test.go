@@ -98,3 +98,14 @@ func TestSetInstancesOfAnOldLease(t *testing.T) {
 	m.ok(put(2))
 	m.ok(&command.SetInstances{NodeId: "n1", Remove: []string{"web-1"}}) // as before there were epochs
 }
+
+// The catalogue is bounded, since nothing ever leaves it.
+func TestCatalogueIsFull(t *testing.T) {
+	m := newMesh(t)
+	m.db.limits.services = 2
+	m.ok(join("n1", "vm1", "any"))
+	m.ok(&command.SetInstances{NodeId: "n1", Put: []*apiv1.Instance{instance("a", "a"), instance("b", "b")}})
+	m.refused(&command.SetInstances{NodeId: "n1", Put: []*apiv1.Instance{instance("b", "b2")}}, isInvalid, `no place for the service "b2"`)
+	m.refused(set(serviceResource("c")), isInvalid, `no place for the service "c"`)
+	m.ok(set(serviceResource("a")))
+}

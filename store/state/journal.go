@@ -91,7 +91,7 @@ func (w *writer) trimJournal(length uint64) {
 	var oldest []*change
 	it, err := w.txn.Get(journalTable, byModified)
 	mustDo(err)
-	for ; length > w.journal; length-- {
+	for ; length > w.limits.journal; length-- {
 		oldest = append(oldest, it.Next().(*change))
 	}
 	for _, c := range oldest {

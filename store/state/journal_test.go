@@ -82,7 +82,7 @@ func TestJournalBeginsWithTheSnapshot(t *testing.T) {
 func TestJournalIsBounded(t *testing.T) {
 	m := newMesh(t)
 	const bound, step = 64, 16
-	m.db.journal = bound
+	m.db.limits.journal = bound
 	for n := range bound/step + 1 {
 		id := fmt.Sprintf("n%c", 'a'+n)
 		m.ok(join(id, "vm"+id, "any"))

@@ -70,7 +70,7 @@ const (
 func TestMemoryOfInstances(t *testing.T) {
 	const hosts = 200
 	m := newMesh(t)
-	m.db.journal = 0
+	m.db.limits.journal = 0
 	m.addHosts(0, 20) // what is there once
 	before := heap()
 	m.addHosts(20, hosts)
@@ -85,7 +85,7 @@ func TestMemoryOfInstances(t *testing.T) {
 	runtime.KeepAlive(restored)
 
 	before = heap()
-	m.db.journal = journalled
+	m.db.limits.journal = journalled
 	for h := range hosts {
 		m.logged(lease(fmt.Sprintf("%016x", h*7919), 2))
 		m.logged(&command.EndLease{NodeId: fmt.Sprintf("%016x", h*7919), Epoch: 2, State: lost})

@@ -12,10 +12,10 @@ import (
 // A writer applies one command. It reads what it has written.
 type writer struct {
 	Txn
-	index   uint64 // of the command
-	result  *command.Result
-	journal uint64 // its length
-	alike   likeness
+	index  uint64 // of the command
+	result *command.Result
+	limits limits
+	alike  likeness
 	// What the command has to do with, in the order in which it came up.
 	touched []string
 	changes []*change
@@ -29,7 +29,9 @@ func (w *writer) do(msg proto.Message) error {
 	if err := w.apply(msg); err != nil {
 		return err
 	}
-	w.noteServices()
+	if err := w.noteServices(); err != nil {
+		return err
+	}
 	w.noteChanges()
 	if w.remembers {
 		w.forget()
@@ -110,13 +112,20 @@ func (w *writer) put(table string, row any) { mustDo(w.txn.Insert(table, row)) }
 
 func (w *writer) remove(table string, row any) { mustDo(w.txn.Delete(table, row)) }
 
+// maxServices bounds the catalogue, which no service ever leaves: a host that may
+// run anything could fill it with names otherwise.
+const maxServices = 1 << 16
+
 // touch notes that what a slice of the service shows has changed.
 func (w *writer) touch(service string) { w.touched = append(w.touched, service) }
 
 // noteServices moves the services that were touched on to this index. One that
 // is new to the catalogue gets its place in it. All are read before any is
 // written: a read after a write has all writes after it copy anew.
-func (w *writer) noteServices() {
+func (w *writer) noteServices() error {
+	if len(w.touched) == 0 {
+		return nil
+	}
 	var rows []*apiv1.ServiceIndex
 	vip := w.nextVIP()
 	seen := map[string]bool{}
@@ -127,6 +136,9 @@ func (w *writer) noteServices() {
 		seen[name] = true
 		s := proto.CloneOf(w.Service(nil, name))
 		if s == nil {
+			if vip > w.limits.services && w.FeatureLevel(nil) >= 2 {
+				return invalid("there is no place for the service %q: the catalogue has %d already, and they keep their places for good", name, w.limits.services)
+			}
 			s = &apiv1.ServiceIndex{Name: name, Vip: vip, CreateIndex: w.index}
 			vip++
 		}
@@ -136,6 +148,7 @@ func (w *writer) noteServices() {
 	for _, s := range rows {
 		w.put(serviceTable, s)
 	}
+	return nil
 }
 
 // nextVIP works because no service ever leaves the catalogue.
