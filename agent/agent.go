@@ -18,6 +18,7 @@ import (
 	"github.com/meshd/meshd/agent/caller"
 	"github.com/meshd/meshd/agent/cert"
 	"github.com/meshd/meshd/agent/control"
+	"github.com/meshd/meshd/agent/interest"
 	"github.com/meshd/meshd/agent/local"
 	"github.com/meshd/meshd/agent/slice"
 	apiv1 "github.com/meshd/meshd/api/v1"
@@ -47,6 +48,7 @@ type Agent struct {
 	control       *control.Client
 	links         *grpcx.Links // to servers
 	cache         *slice.Cache
+	interest      *interest.Set
 	proxy         *proxy.Proxy
 	dns           *dns.Server
 
@@ -97,6 +99,7 @@ func (a *Agent) Start(ctx context.Context) error {
 		{"opening certificates", a.openCertificates},
 		{"telling callers apart", a.openCallers},
 		{"following what this host runs", a.startLocal},
+		{"reading what this host uses", a.openInterest},
 		{"starting the proxy", a.startProxy},
 		{"starting DNS", a.startDNS},
 		{"reading what is known of the mesh", a.openControl},
@@ -213,7 +216,7 @@ func (a *Agent) startProxy(context.Context) error {
 	a.proxy = proxy.New(proxy.Config{
 		Network: a.cfg.Network, Identities: a.certs, Caller: a.cfg.Caller,
 		HostIdentity: a.member.identity().String(), Inbound: a.cfg.Inbound,
-		Logger: a.log, Metrics: a.metrics,
+		Logger: a.log, Metrics: a.metrics, Await: a.await,
 	})
 	// After the stream ended, so that others stop to call here.
 	a.onStop(func() {
@@ -227,7 +230,7 @@ func (a *Agent) startProxy(context.Context) error {
 }
 
 func (a *Agent) startDNS(ctx context.Context) error {
-	a.dns = dns.New(dns.Config{Network: a.cfg.Network, Listen: a.cfg.DNS, Logger: a.log, Metrics: a.metrics})
+	a.dns = dns.New(dns.Config{Network: a.cfg.Network, Listen: a.cfg.DNS, Logger: a.log, Metrics: a.metrics, Await: a.await})
 	if err := a.dns.Start(ctx); err != nil {
 		return err
 	}
@@ -249,6 +252,7 @@ func (a *Agent) openControl(context.Context) error {
 		Dial: a.dialServer, Servers: a.member.Servers, SaveServers: a.saveServers,
 		Hello: a.hello(), Generation: a.certs.Generation, Slice: held, Logger: a.log,
 	})
+	a.control.SetInterest(a.interest.Wanted(), false)
 	a.cache = slice.NewCache(slicePath(a.cfg.DataDir), a.log)
 	a.onStop(a.cache.Close)
 	a.certs.Adopt(services(a.local.State()))

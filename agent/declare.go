@@ -72,7 +72,7 @@ func (a *Agent) confirm(ctx context.Context, d *apiv1.Declaration, sequence uint
 
 // addressOf is where applications of this host reach a service.
 func (a *Agent) addressOf(service string) string {
-	addr, ok := mesh.VirtualAddress(a.cfg.Loopback, a.built().slice.Services[service].GetVip())
+	addr, ok := mesh.VirtualAddress(a.cfg.Loopback, a.built().slice.Address(service))
 	if !ok {
 		return ""
 	}

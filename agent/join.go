@@ -185,6 +185,8 @@ func (m *Membership) settle(dir string, key *ecdsa.PrivateKey, reply *apiv1.Join
 	return atomicfile.Remove(joinKeyPath(dir))
 }
 
-func certDir(dir string) string     { return filepath.Join(dir, "certs") }
-func slicePath(dir string) string   { return filepath.Join(dir, "slice.pb") }
-func declaredDir(dir string) string { return filepath.Join(dir, "declared") }
+func certDir(dir string) string   { return filepath.Join(dir, "certs") }
+func slicePath(dir string) string { return filepath.Join(dir, "slice.pb") }
+
+func interestPath(dir string) string { return filepath.Join(dir, "interest.json") }
+func declaredDir(dir string) string  { return filepath.Join(dir, "declared") }

@@ -17,6 +17,7 @@ func (a *Agent) Status() *apiv1.LocalStatusReply {
 	s := &apiv1.LocalStatusReply{
 		Node: a.member.Name, NodeId: a.member.NodeID, ClusterId: a.member.ClusterID, TrustDomain: a.member.TrustDomain,
 		Version: version.Version(), Server: stream.Server, SliceVersion: now.slice.Version,
+		ServicesKnown: uint32(len(now.slice.Services)), ServicesNamed: uint32(len(now.slice.Index)), Uses: a.interest.Wanted(),
 	}
 	for _, service := range host.Services {
 		s.Services = append(s.Services, localService(service))

@@ -60,6 +60,8 @@ func (a *Agent) follow(ctx context.Context) {
 	defer settled.Stop()
 	retry := time.NewTicker(retryInterval)
 	defer retry.Stop()
+	sweep := time.NewTicker(sweepInterval)
+	defer sweep.Stop()
 	for {
 		register := false
 		select {
@@ -70,6 +72,10 @@ func (a *Agent) follow(ctx context.Context) {
 		case <-a.certs.Changes():
 		case <-settled.C:
 			register = true
+		case <-sweep.C:
+			a.sweep(false)
+			a.saveInterest()
+			continue
 		case <-retry.C:
 			if !a.built().retry {
 				continue
@@ -90,6 +96,9 @@ func (a *Agent) rebuild(register bool) built {
 	if a.callers != nil {
 		a.callers.SetTable(host.Speakers)
 	}
+	if known.Scoped && !w.now.slice.Scoped {
+		a.sweep(true) // the servers wait for it
+	}
 	next := built{slice: known, sequence: w.now.sequence, services: w.now.services}
 	next.problems, next.retry = a.apply(known, host)
 	if w.settled = w.settled || register || host.Settled(); w.settled {
@@ -109,7 +118,9 @@ func (a *Agent) apply(known *slice.Slice, host *local.State) (problems []string,
 	out := compile.Compile(compile.Input{
 		Slice: known, Instances: host.Instances, TrustDomain: a.member.TrustDomain,
 		Node: a.member.Name, NodeID: a.member.NodeID, Address: a.address, Loopback: a.cfg.Loopback,
+		Places: a.interest.Places(),
 	})
+	a.learn(out.Plan, &out.Zone)
 	problems = append(problems, out.Problems...)
 	for _, err := range a.proxy.Apply(out.Plan) {
 		problems, retry = append(problems, err.Error()), true

@@ -23,12 +23,13 @@ type answerer struct {
 }
 
 // answer appends the answer to msg to dst, which it leaves as it is when there
-// is none to be given. rcode is -1 then.
-func (a *answerer) answer(z *zone.Zone, msg []byte, tcp bool, dst []byte) (out []byte, rcode int) {
+// is none to be given. rcode is -1 then. unknown is the service that would have
+// to be known better for the answer to be good.
+func (a *answerer) answer(z *zone.Zone, msg []byte, tcp bool, dst []byte) (out []byte, rcode int, unknown string) {
 	q := &a.query
 	rcode, ok := q.parse(msg)
 	if !ok {
-		return dst, -1
+		return dst, -1, ""
 	}
 	base := len(dst)
 	out = append(dst, make([]byte, headerSize)...)
@@ -46,7 +47,7 @@ func (a *answerer) answer(z *zone.Zone, msg []byte, tcp bool, dst []byte) (out [
 		sec.Additional++
 	}
 	q.putHeader(out[base:], sec)
-	return out, sec.Rcode
+	return out, sec.Rcode, sec.Unknown
 }
 
 // limit is how long the answer may be without its OPT record.

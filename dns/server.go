@@ -26,6 +26,10 @@ type Config struct {
 	Listen  string // address and port, for UDP and TCP; port 0 chooses one
 	Logger  *slog.Logger
 	Metrics prometheus.Registerer // may be nil
+	// Await is called for a service that the zone knows by name only. It sees to
+	// it that more is known and returns when that is so, or when ctx ends. Nil
+	// means not to wait.
+	Await func(ctx context.Context, service string)
 }
 
 // A Server answers DNS queries.
@@ -39,6 +43,7 @@ type Server struct {
 	conns      connections
 	answers    sync.Pool // of *answerer
 	registered []prometheus.Collector
+	waiting    chan struct{} // has a value for each query over UDP that waits
 	stopping   chan struct{}
 	stop       sync.Once
 	running    sync.WaitGroup
@@ -47,7 +52,7 @@ type Server struct {
 // New makes a server that does not listen yet. Until the first Swap it answers
 // SERVFAIL.
 func New(config Config) *Server {
-	s := &Server{config: config, metrics: newMetrics(), stopping: make(chan struct{})}
+	s := &Server{config: config, metrics: newMetrics(), waiting: make(chan struct{}, maxWaiting), stopping: make(chan struct{})}
 	s.answers.New = func() any { return &answerer{} }
 	s.conns.gauge = s.metrics.connections
 	return s
@@ -143,11 +148,21 @@ func (s *Server) closeSockets() {
 // it was when the query is to have no answer. Over UDP (tcp false) it is not
 // larger than the query allows.
 func (s *Server) Answer(msg []byte, tcp bool, dst []byte) []byte {
-	a := s.answers.Get().(*answerer)
-	out, rcode := a.answer(s.zone.Load(), msg, tcp, dst)
-	s.metrics.count(rcode, a.query.qtype)
-	s.answers.Put(a)
+	out, _ := s.attempt(msg, tcp, dst, false)
 	return out
+}
+
+// attempt does what Answer does. unknown is the service to wait for before the
+// next attempt, and then nothing was answered; it is empty unless may wait.
+func (s *Server) attempt(msg []byte, tcp bool, dst []byte, mayWait bool) (out []byte, unknown string) {
+	a := s.answers.Get().(*answerer)
+	out, rcode, unknown := a.answer(s.zone.Load(), msg, tcp, dst)
+	if unknown == "" || !mayWait || s.config.Await == nil {
+		s.metrics.count(rcode, a.query.qtype)
+		unknown = ""
+	}
+	s.answers.Put(a)
+	return out, unknown
 }
 
 // pause waits a little after an error that may pass; it says whether to go on.

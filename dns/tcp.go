@@ -68,7 +68,11 @@ func (s *Server) serveConn(c *connection) {
 			return
 		}
 		s.conns.touch(c)
-		out = s.Answer(msg[:n], true, append(out[:0], 0, 0))
+		var unknown string
+		if out, unknown = s.attempt(msg[:n], true, append(out[:0], 0, 0), true); unknown != "" {
+			s.await(unknown)
+			out = s.Answer(msg[:n], true, append(out[:0], 0, 0))
+		}
 		if len(out) == 2 || c.send(out) != nil {
 			return
 		}

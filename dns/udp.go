@@ -23,7 +23,12 @@ func (s *Server) serveUDP() {
 			if err != nil {
 				return err
 			}
-			if out = s.answerUDP(buffer[:n], out[:0]); len(out) > 0 {
+			var unknown string
+			if out, unknown = s.answerUDP(buffer[:n], out[:0]); unknown != "" {
+				peer := peer // what a waiting answer keeps must not cost the others
+				out = s.patiently(buffer[:n], unknown, out, func(out []byte) { _, _ = conn.WriteToUDPAddrPort(out, peer) })
+			}
+			if len(out) > 0 {
 				_, _ = conn.WriteToUDPAddrPort(out, peer) // a client that is gone misses nothing
 			}
 			return nil
@@ -38,20 +43,32 @@ func (s *Server) exchangeUDP(conn net.PacketConn, buffer, out []byte) error {
 	if err != nil {
 		return err
 	}
-	if out = s.answerUDP(buffer[:n], out[:0]); len(out) > 0 {
+	out, unknown := s.answerUDP(buffer[:n], out[:0])
+	if unknown != "" {
+		out = s.patiently(buffer[:n], unknown, out, func(out []byte) { _, _ = conn.WriteTo(out, peer) })
+	}
+	if len(out) > 0 {
 		_, _ = conn.WriteTo(out, peer)
 	}
 	return nil
 }
 
+// patiently has a query answered later if it can wait, and else gives the answer.
+func (s *Server) patiently(msg []byte, service string, out []byte, send func([]byte)) []byte {
+	if s.later(msg, service, send) {
+		return nil
+	}
+	return s.Answer(msg, false, out[:0])
+}
+
 // answerUDP answers a datagram. One that fills the buffer was cut off, and is
 // longer than any query that is answered.
-func (s *Server) answerUDP(msg, dst []byte) []byte {
+func (s *Server) answerUDP(msg, dst []byte) (out []byte, unknown string) {
 	if len(msg) > maxQuery {
 		s.metrics.count(-1, 0)
-		return dst
+		return dst, ""
 	}
-	return s.Answer(msg, false, dst)
+	return s.attempt(msg, false, dst, true)
 }
 
 func (s *Server) loopUDP(exchange func() error) {

@@ -48,7 +48,7 @@ func (p *Proxy) takeCall(c net.Conn, address netip.AddrPort) {
 			relay.Abort(c)
 			return nil
 		}
-		service := p.dispatcher.Service(address)
+		service := p.await(address)
 		if service == nil {
 			return nil
 		}
@@ -80,6 +80,42 @@ func connect(c *dispatch.Call, fresh bool) (forward.Callee, *observe.Problem) {
 		return http2.Call(way.Stream, way.Reused), nil
 	}
 	return http1.Call(way.Conn), nil
+}
+
+// patience is how long a call waits for its service to be known.
+const patience = time.Second
+
+// await gives the service on an address, as well known as it gets in time.
+func (p *Proxy) await(address netip.AddrPort) *plan.Service {
+	service := p.dispatcher.Service(address)
+	if service == nil || !service.Unknown || p.Await == nil {
+		return service
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	p.Await(ctx, service.Name)
+	return p.dispatcher.Service(address)
+}
+
+// Used names the services that were called, or that connections of this host are
+// open to, since it was asked last.
+func (p *Proxy) Used() map[string]bool {
+	addresses := map[netip.AddrPort]bool{}
+	p.conns.each(func(m *member) { addresses[m.address] = true })
+	p.mu.Lock()
+	for address, l := range p.outbound {
+		if l.used.Swap(false) {
+			addresses[address] = true
+		}
+	}
+	p.mu.Unlock()
+	used := map[string]bool{}
+	for address := range addresses {
+		if s := p.dispatcher.Service(address); s != nil {
+			used[s.Name] = true
+		}
+	}
+	return used
 }
 
 // errUnknownCaller is the fate of calls that nobody answers for: one that bore

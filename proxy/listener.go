@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -15,6 +16,7 @@ const acceptPause = 50 * time.Millisecond
 type listener struct {
 	net.Listener
 	take    func(net.Conn)
+	used    atomic.Bool // since it was last asked
 	closing chan struct{}
 	running sync.WaitGroup
 }
@@ -30,6 +32,7 @@ func (l *listener) run() {
 		c, err := l.Accept()
 		switch {
 		case err == nil:
+			l.used.Store(true)
 			l.take(c)
 		case errors.Is(err, net.ErrClosed) || !l.pause():
 			return

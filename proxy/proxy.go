@@ -35,6 +35,10 @@ type Config struct {
 	Inbound string
 	Logger  *slog.Logger
 	Metrics prometheus.Registerer // no other proxy's
+	// Await is called for a call to a service that is Unknown in the plan. It
+	// sees to it that more is known, and returns when that is so or ctx ends. Nil
+	// means not to wait.
+	Await func(ctx context.Context, service string)
 }
 
 // A Proxy is the data path of one host. Without a plan it refuses all calls.

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/meshd/meshd/agent/interest"
 	"github.com/meshd/meshd/agent/slice"
 	apiv1 "github.com/meshd/meshd/api/v1"
 	"github.com/meshd/meshd/dns/zone"
@@ -24,6 +25,8 @@ type Input struct {
 	NodeID      string
 	Address     netip.Addr   // of this host
 	Loopback    netip.Prefix // range of the services' addresses
+	// Places are where services were reached when more was known of them.
+	Places map[string]interest.Place
 }
 
 // Output is what the host is to do. What of the input could not be put to work
@@ -41,6 +44,7 @@ func Compile(in Input) Output {
 		c.services[name] = c.newService(in.Slice.Services[name])
 	}
 	p := &plan.Plan{Version: in.Slice.Version, TrustDomain: in.TrustDomain, Inbound: map[string]*plan.Inbound{}}
+	p.Outbound = c.unknownListeners()
 	for _, s := range c.sorted() {
 		p.Outbound = append(p.Outbound, c.listeners(s)...)
 		c.inbound(p, s)

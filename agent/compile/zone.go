@@ -24,6 +24,11 @@ func (c *compiler) zone() zone.Input {
 	for _, s := range c.sorted() {
 		z.Services = append(z.Services, c.zoneService(s))
 	}
+	for _, name := range slices.Sorted(maps.Keys(c.Slice.Index)) {
+		s := zone.Service{Name: name, Unknown: true}
+		s.Virtual, _ = mesh.VirtualAddress(c.Loopback, c.Slice.Index[name])
+		z.Services = append(z.Services, s)
+	}
 	return z
 }
 

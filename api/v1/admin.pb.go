@@ -3909,17 +3909,23 @@ func (*LocalStatusRequest) Descriptor() ([]byte, []int) {
 }
 
 type LocalStatusReply struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
-	NodeId        string                 `protobuf:"bytes,2,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
-	ClusterId     string                 `protobuf:"bytes,3,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
-	TrustDomain   string                 `protobuf:"bytes,4,opt,name=trust_domain,json=trustDomain,proto3" json:"trust_domain,omitempty"`
-	Version       string                 `protobuf:"bytes,5,opt,name=version,proto3" json:"version,omitempty"`
-	Server        string                 `protobuf:"bytes,6,opt,name=server,proto3" json:"server,omitempty"` // that holds the stream, empty when cut off
-	SliceVersion  uint64                 `protobuf:"varint,7,opt,name=slice_version,json=sliceVersion,proto3" json:"slice_version,omitempty"`
-	Services      []*LocalService        `protobuf:"bytes,8,rep,name=services,proto3" json:"services,omitempty"`
-	Certificates  []*LocalCertificate    `protobuf:"bytes,9,rep,name=certificates,proto3" json:"certificates,omitempty"`
-	Problems      []string               `protobuf:"bytes,10,rep,name=problems,proto3" json:"problems,omitempty"`
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	Node         string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	NodeId       string                 `protobuf:"bytes,2,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	ClusterId    string                 `protobuf:"bytes,3,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	TrustDomain  string                 `protobuf:"bytes,4,opt,name=trust_domain,json=trustDomain,proto3" json:"trust_domain,omitempty"`
+	Version      string                 `protobuf:"bytes,5,opt,name=version,proto3" json:"version,omitempty"`
+	Server       string                 `protobuf:"bytes,6,opt,name=server,proto3" json:"server,omitempty"` // that holds the stream, empty when cut off
+	SliceVersion uint64                 `protobuf:"varint,7,opt,name=slice_version,json=sliceVersion,proto3" json:"slice_version,omitempty"`
+	Services     []*LocalService        `protobuf:"bytes,8,rep,name=services,proto3" json:"services,omitempty"`
+	Certificates []*LocalCertificate    `protobuf:"bytes,9,rep,name=certificates,proto3" json:"certificates,omitempty"`
+	Problems     []string               `protobuf:"bytes,10,rep,name=problems,proto3" json:"problems,omitempty"`
+	// How many services of the mesh the host knows all about, and how many more it
+	// knows by name and address.
+	ServicesKnown uint32 `protobuf:"varint,11,opt,name=services_known,json=servicesKnown,proto3" json:"services_known,omitempty"`
+	ServicesNamed uint32 `protobuf:"varint,12,opt,name=services_named,json=servicesNamed,proto3" json:"services_named,omitempty"`
+	// The services that the host uses, as it tells the servers.
+	Uses          []string `protobuf:"bytes,13,rep,name=uses,proto3" json:"uses,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4020,6 +4026,27 @@ func (x *LocalStatusReply) GetCertificates() []*LocalCertificate {
 func (x *LocalStatusReply) GetProblems() []string {
 	if x != nil {
 		return x.Problems
+	}
+	return nil
+}
+
+func (x *LocalStatusReply) GetServicesKnown() uint32 {
+	if x != nil {
+		return x.ServicesKnown
+	}
+	return 0
+}
+
+func (x *LocalStatusReply) GetServicesNamed() uint32 {
+	if x != nil {
+		return x.ServicesNamed
+	}
+	return 0
+}
+
+func (x *LocalStatusReply) GetUses() []string {
+	if x != nil {
+		return x.Uses
 	}
 	return nil
 }
@@ -4844,7 +4871,7 @@ const file_api_v1_admin_proto_rawDesc = "" +
 	"\x14RemoveServiceRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"\x14\n" +
 	"\x12RemoveServiceReply\"\x14\n" +
-	"\x12LocalStatusRequest\"\xe8\x02\n" +
+	"\x12LocalStatusRequest\"\xca\x03\n" +
 	"\x10LocalStatusReply\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x17\n" +
 	"\anode_id\x18\x02 \x01(\tR\x06nodeId\x12\x1d\n" +
@@ -4857,7 +4884,10 @@ const file_api_v1_admin_proto_rawDesc = "" +
 	"\bservices\x18\b \x03(\v2\x16.meshd.v1.LocalServiceR\bservices\x12>\n" +
 	"\fcertificates\x18\t \x03(\v2\x1a.meshd.v1.LocalCertificateR\fcertificates\x12\x1a\n" +
 	"\bproblems\x18\n" +
-	" \x03(\tR\bproblems\"\xc0\x01\n" +
+	" \x03(\tR\bproblems\x12%\n" +
+	"\x0eservices_known\x18\v \x01(\rR\rservicesKnown\x12%\n" +
+	"\x0eservices_named\x18\f \x01(\rR\rservicesNamed\x12\x12\n" +
+	"\x04uses\x18\r \x03(\tR\x04uses\"\xc0\x01\n" +
 	"\fLocalService\x127\n" +
 	"\vdeclaration\x18\x01 \x01(\v2\x15.meshd.v1.DeclarationR\vdeclaration\x12\x16\n" +
 	"\x06source\x18\x02 \x01(\tR\x06source\x12(\n" +

@@ -14,6 +14,9 @@ type Sections struct {
 	Answers       int
 	Authority     int
 	Additional    int
+	// Unknown names the service that would have to be known better for the answer
+	// to be good: it is worth while to wait for that and ask again.
+	Unknown string
 }
 
 // Append adds what the zone says about a name and type to a message. msg[base:]
@@ -25,7 +28,11 @@ func (z *Zone) Append(msg []byte, base int, name []byte, qtype uint16, limit int
 	if n == nil {
 		return z.absent(msg, base, name, limit)
 	}
-	sec := Sections{Rcode: mdns.RcodeSuccess, Authoritative: true}
+	n.touch()
+	if n.nameless {
+		return msg, Sections{Rcode: mdns.RcodeServerFailure, Unknown: n.unknown}
+	}
+	sec := Sections{Rcode: mdns.RcodeSuccess, Authoritative: true, Unknown: n.unknown}
 	switch s := n.find(qtype); {
 	case s != nil:
 		return s.append(msg, base, limit, seed, sec)
@@ -47,6 +54,9 @@ func (z *Zone) absent(msg []byte, base int, name []byte, limit int) ([]byte, Sec
 	}
 	if cut == 0 {
 		return msg, Sections{Rcode: mdns.RcodeRefused}
+	}
+	if above := z.names[string(parent(name))]; above != nil && above.nameless {
+		return msg, Sections{Rcode: mdns.RcodeServerFailure, Unknown: above.unknown} // a tag, perhaps
 	}
 	return z.authority(msg, base, name, cut, limit, Sections{Rcode: mdns.RcodeNameError, Authoritative: true})
 }

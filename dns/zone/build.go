@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	mdns "github.com/miekg/dns"
 )
@@ -149,9 +150,29 @@ func (b *builder) service(s Service) {
 		virtual.addAddress(a, ttlStable)
 		b.pointer(a, name)
 	}
-	b.instances(s.Instances, b.below(s.Name, "service"), b.below("_"+s.Name, "_tcp", "service"))
+	plain, rfc2782 := b.below(s.Name, "service"), b.below("_"+s.Name, "_tcp", "service")
+	if s.Unknown {
+		virtual.unknown = s.Name
+	}
+	for _, n := range []*node{plain, rfc2782} {
+		if n != nil && s.Unknown {
+			n.unknown, n.nameless = s.Name, true
+		}
+	}
+	b.instances(s.Instances, plain, rfc2782)
+	b.use(s.Used, virtual, plain, rfc2782)
 	for tag, tagged := range byTag(s.Instances) {
-		b.instances(tagged, b.below(tag, s.Name, "service"), nil)
+		n := b.below(tag, s.Name, "service")
+		b.instances(tagged, n, nil)
+		b.use(s.Used, n)
+	}
+}
+
+func (b *builder) use(used *atomic.Bool, nodes ...*node) {
+	for _, n := range nodes {
+		if n != nil {
+			n.used = used
+		}
 	}
 }
 

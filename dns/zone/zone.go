@@ -4,6 +4,7 @@ package zone
 
 import (
 	"net/netip"
+	"sync/atomic"
 )
 
 // Input is what a zone is built from. Names that cannot be DNS labels are left
@@ -25,6 +26,11 @@ type Service struct {
 	Name      string
 	Virtual   netip.Addr // on loopback; the zero value means none yet
 	Instances []Instance
+	// Unknown says that there may be instances that nobody here has heard of
+	// yet; see Sections.Unknown.
+	Unknown bool
+	// Used, if not nil, is set when somebody asks for one of the service's names.
+	Used *atomic.Bool
 }
 
 // An Instance is one running copy of a service.
@@ -68,6 +74,19 @@ type node struct {
 	// cut is the length of the wire form of the zone apex that the name is
 	// below or equal to, the last part of the name.
 	cut int
+	// used is set when the name is asked for; it may be nil.
+	used *atomic.Bool
+	// unknown is the service that the name is about, when little is known of it;
+	// nameless says that this is too little for an answer.
+	unknown  string
+	nameless bool
+}
+
+// touch notes that the name was asked for. It writes only once: many ask.
+func (n *node) touch() {
+	if n.used != nil && !n.used.Load() {
+		n.used.Store(true)
+	}
 }
 
 func (n *node) find(qtype uint16) *set {

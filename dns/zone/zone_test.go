@@ -110,7 +110,7 @@ func FuzzBuild(f *testing.F) {
 	f.Fuzz(func(t *testing.T, domain, service, tag, host string, ip []byte, port uint16, bits byte) {
 		a, _ := netip.AddrFromSlice(ip)
 		in := Input{Domain: domain, Nodes: []Node{{host, a}, {host, a}}, Loopback: netip.PrefixFrom(a, int(bits))}
-		in.Services = []Service{{service, a, []Instance{{"1", host, a, port, []string{tag, tag}, 1, true}, {"2", "", a, port + 1, nil, 1, true}}}}
+		in.Services = []Service{{Name: service, Virtual: a, Instances: []Instance{{"1", host, a, port, []string{tag, tag}, 1, true}, {"2", "", a, port + 1, nil, 1, true}}}}
 		z := Build(in)
 		for name, n := range z.names {
 			for _, s := range n.sets {

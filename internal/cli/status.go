@@ -149,6 +149,9 @@ func localRows(t *table, s *apiv1.LocalStatusReply) {
 	}
 	t.row("this host", fmt.Sprintf("%s, version %s, %s", s.Node, s.Version, server))
 	t.row("", fmt.Sprintf("mesh configuration %d in force, %s declared", s.SliceVersion, count(len(s.Services), "service")))
+	if s.ServicesNamed > 0 {
+		t.row("", fmt.Sprintf("knows %s that it runs or uses, and %d more by name", count(int(s.ServicesKnown), "service"), s.ServicesNamed))
+	}
 	for _, problem := range s.Problems {
 		t.row("problem", problem)
 	}

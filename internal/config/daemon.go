@@ -83,6 +83,7 @@ type Agent struct {
 	Socket      string       // for people and tools on this host
 	Loopback    netip.Prefix // where services have their addresses on this host
 	ServicesDir string       // declarations, *.yaml
+	Uses        string       // services that the host always wants to know all about, separated by commas
 	LogLevel    slog.Level   // debug, info, warn or error
 }
 
@@ -110,6 +111,7 @@ func (a *Agent) settings() []setting {
 		plainSetting("http", &a.HTTP, checkLoopback, "write an address of this host alone, such as 127.0.0.1:8500"),
 		plainSetting("socket", &a.Socket, checkAbsolute, "give a full path, such as /run/meshd/agent.sock"),
 		typedSetting("loopback", &a.Loopback, checkLoopbackRange, "choose a part of 127.0.0.0/8, such as 127.128.0.0/9"),
+		plainSetting("uses", &a.Uses, checkNames, `write the services' names separated by commas, such as "orders, billing"`),
 		plainSetting("services_dir", &a.ServicesDir, checkAbsolute, "give a full path, such as /etc/meshd/services.d"),
 		typedSetting("log_level", &a.LogLevel, nil, "use debug, info, warn or error"),
 	}
@@ -201,6 +203,25 @@ func HostName() (string, error) {
 		return "", fmt.Errorf("the host's name %q cannot be used: %w; set name: in the configuration", full, err)
 	}
 	return name, nil
+}
+
+// UsedServices are the services that Uses names.
+func (a Agent) UsedServices() (names []string) {
+	for name := range strings.SplitSeq(a.Uses, ",") {
+		if name = strings.TrimSpace(name); name != "" {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+func checkNames(s string) error {
+	for _, name := range (Agent{Uses: s}).UsedServices() {
+		if err := mesh.CheckName(name); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func checkAbsolute(s string) error {

@@ -1,6 +1,7 @@
 package mesh
 
 import (
+	"fmt"
 	"time"
 
 	apiv1 "github.com/meshd/meshd/api/v1"
@@ -69,8 +70,14 @@ func (c *checker) policyAction(p path, action apiv1.PolicyAction) {
 	}
 }
 
+// maxWholeCatalogue is how many services every host may be told of.
+const maxWholeCatalogue = 100_000
+
 func (c *checker) mesh(m *apiv1.Mesh) {
 	c.policyMode("policy.mode", m.GetPolicy().GetMode())
 	c.policyAction("policy.default", m.GetPolicy().GetDefault())
+	if n := m.GetHosts().GetWholeCatalogue(); n > maxWholeCatalogue {
+		c.add("hosts.whole_catalogue", fmt.Sprintf("give a number up to %d; single hosts can be given the whole catalogue by their token", maxWholeCatalogue), "no host could hold %d services", n)
+	}
 	c.durationWithin("certificates.ttl", m.GetCertificates().GetTtl(), minCertificateTTL, maxCertificateTTL)
 }

@@ -21,6 +21,7 @@ type Agent struct {
 	*agent.Agent
 	Name string
 	Host *memnet.Host
+	Uses string // as in its configuration
 
 	mesh    *Mesh
 	running bool
@@ -34,20 +35,34 @@ type Agent struct {
 // when the agent is ready.
 func (m *Mesh) StartAgent(name string) *Agent {
 	m.T.Helper()
-	a := &Agent{Name: name, Host: m.Host(name), mesh: m}
+	a := m.NewAgent(name)
+	a.Join()
+	return a
+}
+
+// NewAgent adds a host; Join lets it join.
+func (m *Mesh) NewAgent(name string) *Agent {
+	return &Agent{Name: name, Host: m.Host(name), mesh: m}
+}
+
+// Join lets a host join with a token of its own. It returns when the agent is
+// ready.
+func (a *Agent) Join() {
+	m := a.mesh
+	m.T.Helper()
 	if _, err := agent.Join(m.T.Context(), a.Config(), m.CreateToken(&apiv1.CreateTokenRequest{})); err != nil {
-		m.T.Fatalf("joining %s: %v", name, err)
+		m.T.Fatalf("joining %s: %v", a.Name, err)
 	}
 	m.Agents = append(m.Agents, a)
 	m.T.Cleanup(a.Stop)
 	a.Start()
-	return a
 }
 
 // Config is what the agent runs with.
 func (a *Agent) Config() agent.Config {
 	cfg := agent.Config{Agent: config.DefaultAgent(), Network: a.Host, Caller: a.caller, Logger: a.mesh.log}
 	cfg.Name, cfg.DataDir, cfg.ServicesDir = a.Name, a.mesh.Dir(a.Name, "agent"), a.mesh.Dir(a.Name, "services.d")
+	cfg.Uses = a.Uses
 	return cfg
 }
 

@@ -43,6 +43,9 @@ type Service struct {
 	Rules []Rule
 	// Default takes what no rule matches, and all TCP connections.
 	Default Target
+	// Unknown says that no more than this is known of the service yet: it is
+	// worth while for a call to wait for the next plan.
+	Unknown bool
 }
 
 // A Rule sends the calls that match to a target.
