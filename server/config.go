@@ -27,6 +27,8 @@ type Config struct {
 	Name string
 	// DataDir holds the server's state and keys; only its owner may look in.
 	DataDir string
+	// Credentials is the folder of systemd's credentials, "" for none.
+	Credentials string
 	// Listen is the TLS port for servers, agents and operators, host:port.
 	Listen string
 	// Advertise is where others reach Listen, host:port.

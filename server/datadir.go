@@ -191,8 +191,9 @@ func (d dataDir) writeInit(c *command.InitCluster) error {
 func (d dataDir) forgetInit() error { return atomicfile.Remove(d.file(initFile)) }
 
 // read gives the server that the directory belongs to. It refuses keys that
-// other users can read.
-func (d dataDir) read() (*member, error) {
+// other users can read. credentials is the folder of systemd's credentials, "" for
+// none.
+func (d dataDir) read(credentials string) (*member, error) {
 	r, err := d.readRecord()
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%s holds no server: make a mesh with meshd init, or join one with meshd join --server TOKEN", d)
@@ -210,7 +211,7 @@ func (d dataDir) read() (*member, error) {
 	if m.roots, err = pki.ReadCertificates(d.file(rootsFile)); err != nil {
 		return nil, err
 	}
-	if err := d.readSecret(sealingFile, m.sealing[:]); err != nil {
+	if m.sealing, err = d.readSealingKey(credentials); err != nil {
 		return nil, err
 	}
 	if m.gossip, err = d.readGossipKeys(); err != nil {
@@ -221,6 +222,39 @@ func (d dataDir) read() (*member, error) {
 	}
 	m.init, err = d.readInit()
 	return m, err
+}
+
+// sealingCredential is the sealing key's name among systemd's credentials, where
+// it need not be on the disk in the clear.
+const sealingCredential = "meshd.sealing-key"
+
+// readSealingKey prefers the credential to the file, which may be gone then.
+func (d dataDir) readSealingKey(credentials string) (key pki.SealingKey, err error) {
+	onDisk := d.readSecret(sealingFile, key[:])
+	if credentials == "" {
+		return key, onDisk
+	}
+	path := filepath.Join(credentials, sealingCredential)
+	// Systemd sees to it that nobody else gets into the folder; the mode of the
+	// file may say otherwise because of access control lists.
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return key, onDisk
+	}
+	if err != nil {
+		return key, fmt.Errorf("reading the sealing key from systemd's credentials: %w", err)
+	}
+	defer clear(b)
+	given, err := pki.ParseSealingKey(b)
+	switch {
+	case err != nil:
+		return key, fmt.Errorf("reading the sealing key from systemd's credentials (%s): %w", path, err)
+	case onDisk == nil && given != key:
+		return key, fmt.Errorf("the sealing key in systemd's credential %s is another than that in %s: correct the credential, or remove the file if it is of another mesh", sealingCredential, d.file(sealingFile))
+	case onDisk != nil && !errors.Is(onDisk, fs.ErrNotExist):
+		return key, onDisk
+	}
+	return given, nil
 }
 
 func (d dataDir) readSecret(name string, into []byte) error {

@@ -43,7 +43,7 @@ func wantError(t *testing.T, err error, want string) {
 
 func TestInitFillsTheDirectory(t *testing.T) {
 	dir := mustInit(t)
-	m, err := dir.read()
+	m, err := dir.read("")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -156,7 +156,7 @@ func TestTheMeshIsMadeOnce(t *testing.T) {
 	if err := dir.forgetInit(); err != nil {
 		t.Fatal(err)
 	}
-	if m, err := dir.read(); err != nil || m.init != nil {
+	if m, err := dir.read(""); err != nil || m.init != nil {
 		t.Errorf("after the mesh was made: %v, %v", m, err)
 	}
 }
@@ -164,7 +164,7 @@ func TestTheMeshIsMadeOnce(t *testing.T) {
 func TestTheKeeperRenewsInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := mustInit(t)
-		m, err := dir.read()
+		m, err := dir.read("")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -196,7 +196,7 @@ func TestTheKeeperRenewsInTime(t *testing.T) {
 
 		// Down for longer than the certificate lives.
 		time.Sleep(10 * 24 * time.Hour)
-		if m, err = dir.read(); err != nil {
+		if m, err = dir.read(""); err != nil {
 			t.Fatal(err)
 		}
 		if k, err = newKeeper(dir, m, slog.New(slog.DiscardHandler)); err != nil || !time.Now().Before(k.TLS().Certificate().Leaf.NotAfter) {
@@ -206,7 +206,7 @@ func TestTheKeeperRenewsInTime(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(10 * 24 * time.Hour)
-		if m, err = dir.read(); err != nil {
+		if m, err = dir.read(""); err != nil {
 			t.Fatal(err)
 		}
 		_, err = newKeeper(dir, m, slog.New(slog.DiscardHandler))
@@ -220,7 +220,7 @@ func TestTheKeeperFollowsTheAuthority(t *testing.T) {
 		if err := os.Remove(dir.file(authorityFile)); err != nil { // as after Join
 			t.Fatal(err)
 		}
-		m, err := dir.read()
+		m, err := dir.read("")
 		if err != nil {
 			t.Fatal(err)
 		}

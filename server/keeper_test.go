@@ -19,7 +19,7 @@ func TestRenewalUnderADyingAuthority(t *testing.T) {
 		if err := Init(c, InitOptions{}); err != nil {
 			t.Fatal(err)
 		}
-		m, err := dir.read()
+		m, err := dir.read("")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -69,7 +69,7 @@ func New(cfg Config) (*Server, error) {
 	if err := dir.checkRetired(); err != nil {
 		return nil, err
 	}
-	m, err := dir.read()
+	m, err := dir.read(cfg.Credentials)
 	if err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"log/slog"
+	"os"
 
 	"github.com/urfave/cli/v2"
 
@@ -71,7 +72,7 @@ func serverAlive(ctx context.Context, socket string) error {
 // serverConfig completes what the file leaves to be found.
 func serverConfig(file config.Server, logger *slog.Logger) (server.Config, error) {
 	cfg := server.Config{
-		Name: file.Name, DataDir: file.DataDir,
+		Name: file.Name, DataDir: file.DataDir, Credentials: os.Getenv("CREDENTIALS_DIRECTORY"),
 		Listen: file.Listen, Advertise: file.Advertise,
 		GossipListen: file.GossipListen, GossipAdvertise: file.GossipAdvertise,
 		HTTP: file.HTTP, Socket: file.Socket, Backup: server.Backup(file.Backup),
