@@ -111,10 +111,6 @@ func (d dataDir) readRecord() (record, error) {
 }
 
 func (d dataDir) write(m *member) error {
-	text, err := json.MarshalIndent(m.record, "", "  ")
-	if err != nil {
-		return fmt.Errorf("encoding %s: %w", recordFile, err)
-	}
 	steps := []func() error{
 		func() error { return pki.WriteKey(d.file(keyFile), m.key) },
 		func() error { return d.writeChain(m.chain) },
@@ -123,7 +119,7 @@ func (d dataDir) write(m *member) error {
 		func() error { return d.writeGossipKeys(m.gossip) },
 		func() error { return d.writeAuthority(m.authority) },
 		func() error { return d.writeInit(m.init) },
-		func() error { return pki.WriteSecret(d.file(recordFile), append(text, '\n')) },
+		func() error { return d.writeRecord(m.record) },
 	}
 	for _, step := range steps {
 		if err := step(); err != nil {

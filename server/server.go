@@ -98,6 +98,9 @@ func (s *Server) Start(ctx context.Context) error {
 		err = s.openStore(p.raft)
 	}
 	if err == nil {
+		err = s.checkRecovery()
+	}
+	if err == nil {
 		err = s.startGossip(ctx)
 	}
 	if err == nil {

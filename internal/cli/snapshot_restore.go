@@ -158,7 +158,7 @@ func confirm(c *cli.Context, name string) error {
 	if err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
-	return &failure{what: "not restored", cause: fmt.Errorf("%q is not the name of the mesh", strings.TrimSpace(line)), effect: unchanged,
+	return &failure{what: "nothing was done", cause: fmt.Errorf("%q is not the name of the mesh", strings.TrimSpace(line)), effect: unchanged,
 		next: "repeat the command and type " + name + ", or add --yes in a script"}
 }
 
