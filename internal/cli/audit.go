@@ -24,8 +24,8 @@ func auditCommand() *cli.Command {
 			"may end in *. The newest 16,384 changes are kept.",
 		Category: look,
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "actor", Usage: "only what `WHO` did: user/UID, token/ID, server/NAME or host/NAME"},
-			&cli.StringFlag{Name: "action", Usage: "only this `ACTION`, such as apply, delete or 'token create'"},
+			&cli.StringFlag{Name: "actor", Usage: "only what `WHO` did: user/UID, token/ID, join-token/ID, server/NAME or host/NAME"},
+			&cli.StringFlag{Name: "action", Usage: "only this `ACTION`, such as apply, delete, join or 'token create'"},
 			&cli.StringFlag{Name: "object", Usage: "only what was done to this `OBJECT`, such as route/orders"},
 			&cli.StringFlag{Name: "since", Usage: "only from this `TIME` on"},
 			&cli.StringFlag{Name: "until", Usage: "only before this `TIME`"},
@@ -75,6 +75,13 @@ func auditPages(a *adminCall, request *apiv1.AuditRequest, limit int) (*apiv1.Au
 	return all, err
 }
 
+func who(r *apiv1.AuditRecord) string {
+	if role := enumWord(r.Role.String(), "ROLE_"); role != "" {
+		return fmt.Sprintf("%s (%s)", r.Actor, role)
+	}
+	return r.Actor
+}
+
 // timeFlag reads a moment, or how long ago it was; 0 when the option is not given.
 func timeFlag(c *cli.Context, name string) (unix int64, err error) {
 	text := c.String(name)
@@ -100,6 +107,6 @@ func auditRows(t *table, records []*apiv1.AuditRecord) {
 			result = "refused: " + r.Refusal
 		}
 		at := time.Unix(0, r.TimeUnixNano).UTC().Format(time.RFC3339)
-		t.row(at, fmt.Sprintf("%s (%s)", r.Actor, enumWord(r.Role.String(), "ROLE_")), r.Source, r.Action, shorten(strings.Join(r.Objects, ","), 60), result)
+		t.row(at, who(r), r.Source, r.Action, shorten(strings.Join(r.Objects, ","), 60), result)
 	}
 }

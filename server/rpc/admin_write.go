@@ -3,6 +3,7 @@ package rpc
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -107,4 +108,6 @@ func keys(set *command.SetResources) (list []string) {
 }
 
 // object names what a change is about, as records have it.
-func object(kind, name string) string { return printable(kind) + "/" + printable(name) }
+func object(kind, name string) string {
+	return strings.ToValidUTF8(printable(kind)+"/"+printable(name), "?")
+}

@@ -26,20 +26,17 @@ const (
 // and comes with the result that has more about it.
 func (s *Services) change(ctx context.Context, action string, objects []string, msg proto.Message) (*command.Result, error) {
 	objects = bounded(objects)
-	entry, err := s.recorded(ctx, action, objects, msg)
+	entry, err := s.recorded(callerOf(ctx), action, objects, msg)
 	if err != nil {
 		return nil, err
 	}
-	result, err := s.replica.Propose(ctx, entry)
-	if err == nil {
-		err = refusal(result)
-	}
+	result, err := s.propose(ctx, entry)
 	s.logChange(ctx, action, objects, err)
 	return result, err
 }
 
 // recorded wraps a command in the record of it, when all servers know how.
-func (s *Services) recorded(ctx context.Context, action string, objects []string, msg proto.Message) (proto.Message, error) {
+func (s *Services) recorded(c *caller, action string, objects []string, msg proto.Message) (proto.Message, error) {
 	if s.replica.Local().FeatureLevel(nil) < auditLevel {
 		return msg, nil
 	}
@@ -47,7 +44,6 @@ func (s *Services) recorded(ctx context.Context, action string, objects []string
 	if err != nil {
 		return nil, fmt.Errorf("recording %q: %w", action, err)
 	}
-	c := callerOf(ctx)
 	return &command.Audited{Entry: entry, Record: &apiv1.AuditRecord{
 		TimeUnixNano: time.Now().UnixNano(), Actor: c.name, Role: c.role.record(), Source: c.source,
 		Server: s.cfg.Self, Action: action, Objects: objects,
@@ -72,13 +68,16 @@ func bounded(objects []string) []string {
 	return append(objects[:maxObjects:maxObjects], more)
 }
 
-// record is the role as records have it.
+// record is the role as records have it: none for who has only a join token or a
+// host's certificate.
 func (r role) record() apiv1.Role {
 	switch {
 	case r&admins != 0:
 		return apiv1.Role_ROLE_ADMIN
 	case r&operator != 0:
 		return apiv1.Role_ROLE_OPERATOR
+	case r&viewer != 0:
+		return apiv1.Role_ROLE_VIEWER
 	}
-	return apiv1.Role_ROLE_VIEWER
+	return apiv1.Role_ROLE_UNSPECIFIED
 }

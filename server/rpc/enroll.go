@@ -61,7 +61,11 @@ func (s *enroll) join(ctx context.Context, r *apiv1.JoinRequest) (*apiv1.JoinRep
 	if err != nil {
 		return nil, err
 	}
-	result, err := s.propose(ctx, admission(r, signed.KeyHash, time.Now()))
+	entry, err := s.recorded(joiner(ctx, r), "join", []string{joined(r)}, admission(r, signed.KeyHash, time.Now()))
+	if err != nil {
+		return nil, err
+	}
+	result, err := s.propose(ctx, entry)
 	if err != nil {
 		return nil, err
 	}
@@ -75,6 +79,21 @@ func (s *enroll) join(ctx context.Context, r *apiv1.JoinRequest) (*apiv1.JoinRep
 		reply.Server = s.cfg.Secrets()
 	}
 	return reply, nil
+}
+
+// joiner is who joins, as records have it: the bearer of a token that holds.
+func joiner(ctx context.Context, r *apiv1.JoinRequest) *caller {
+	c := *callerOf(ctx)
+	c.name = object("join-token", r.TokenId)
+	return &c
+}
+
+// joined names what a request is to make.
+func joined(r *apiv1.JoinRequest) string {
+	if r.Server != nil {
+		return object("server", r.Name)
+	}
+	return object("host", r.Name)
 }
 
 // checkToken says no more of a token than the one who shows it knows: a wrong

@@ -65,10 +65,10 @@ func (r *Replica) tooNew(ctx context.Context, msg, inner proto.Message) (*comman
 func whyTooNew(txn *state.Txn, what string, level uint32) string {
 	for _, server := range txn.Servers(nil) {
 		if max(server.FeatureLevel, 1) < level {
-			return fmt.Sprintf("server %s runs %s, which does not know %s: update it first", server.Name, versionOr(server.Version), what)
+			return fmt.Sprintf("server %s runs %s, which does not know yet how to do that (%s): update it first", server.Name, versionOr(server.Version), what)
 		}
 	}
-	return fmt.Sprintf("the servers have not agreed yet that all of them know %s: try again in a minute", what)
+	return fmt.Sprintf("the servers have not agreed yet that all of them know how to do that (%s): try again in a minute", what)
 }
 
 func versionOr(version string) string {

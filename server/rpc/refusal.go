@@ -16,7 +16,7 @@ func (s *Services) propose(ctx context.Context, msg proto.Message) (*command.Res
 	if err != nil {
 		return nil, err
 	}
-	return result, refusal(result)
+	return result, refusal(result) // both, when it was refused
 }
 
 func refusal(r *command.Result) error {
