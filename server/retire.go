@@ -35,11 +35,16 @@ type retirement struct {
 	reason string
 }
 
-// problem is why this server takes no part any more, empty while it does.
+// problem is why this server takes no part any more, or what is the matter with
+// its disk; empty when all is well.
 func (s *Server) problem() string {
 	s.retirement.mu.Lock()
-	defer s.retirement.mu.Unlock()
-	return s.retirement.reason
+	reason := s.retirement.reason
+	s.retirement.mu.Unlock()
+	if p := s.store.Problem(); reason == "" && p != nil {
+		return p.Message
+	}
+	return reason
 }
 
 // kin are those that this server belongs to.

@@ -1907,8 +1907,8 @@ type StatusReply struct {
 	Agents           []*AgentStatus         `protobuf:"bytes,10,rep,name=agents,proto3" json:"agents,omitempty"`
 	// Names of the servers that did not tell of their agents.
 	SilentServers []string `protobuf:"bytes,11,rep,name=silent_servers,json=silentServers,proto3" json:"silent_servers,omitempty"`
-	// Why the answering server takes no part in the mesh any more; empty when it
-	// does.
+	// Why the answering server takes no part in the mesh any more, or what is the
+	// matter with its disk; empty when all is well.
 	Problem string `protobuf:"bytes,12,opt,name=problem,proto3" json:"problem,omitempty"`
 	// Scheduled snapshots, of the servers that are configured to make them.
 	Backups       []*BackupStatus `protobuf:"bytes,13,rep,name=backups,proto3" json:"backups,omitempty"`

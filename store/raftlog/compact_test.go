@@ -97,7 +97,7 @@ func TestChangesDuringCompaction(t *testing.T) {
 	var done sync.WaitGroup
 	stop := make(chan struct{})
 	done.Go(func() {
-		for term := uint64(1); term < 300; term++ {
+		for term := uint64(1); term < 150; term++ {
 			select {
 			case <-stop:
 				return
