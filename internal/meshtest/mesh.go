@@ -29,6 +29,8 @@ type Mesh struct {
 	Net     *memnet.Net
 	Servers []*Server
 	Agents  []*Agent
+	// Init names the mesh that the first server makes.
+	Init server.InitOptions
 	// Configure, if not nil, changes what servers are started with.
 	Configure func(*server.Config)
 

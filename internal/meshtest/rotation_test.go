@@ -1,22 +1,34 @@
 package meshtest_test
 
 import (
+	"bytes"
 	"context"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"math/big"
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	apiv1 "github.com/meshd/meshd/api/v1"
 	"github.com/meshd/meshd/internal/meshtest"
+	"github.com/meshd/meshd/internal/pki"
+	"github.com/meshd/meshd/server"
 )
 
 // A load calls a service all the time and remembers what failed.
@@ -287,4 +299,130 @@ func (c echoConn) mustBeCut(t *testing.T) {
 	if n, err := c.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("a connection under the old root lives on: read %d, %v", n, err)
 	}
+}
+
+// A company's authority is taken at the beginning and exchanged for others; none
+// of its keys is in what servers keep or hand out.
+func TestAnAuthorityFromOutside(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := meshtest.New(t)
+		first, second := outsideAuthority(t, -1), outsideAuthority(t, 0)
+		own, err := pki.ParseBundle(first.certificates, first.key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.Init = server.InitOptions{TrustDomain: "corp.example", Authority: own}
+		m.StartServers(1)
+		h1, h2 := m.StartAgent("h1"), m.StartAgent("h2")
+		orders(h2)
+		known(m, h1, 1)
+		l := startLoad(t, h1, "http://orders.mesh/")
+		uses(t, shown(m), "root", "intermediate", "issuing")
+		rotate(t, m.Leader(), &apiv1.RotateAuthorityRequest{CertificatesPem: second.certificates, KeyPem: second.key})
+		uses(t, reach(m, apiv1.Rotation_PHASE_UNSPECIFIED), "root", "issuing")
+		time.Sleep(5 * time.Second)
+		l.end(t)
+		_, err = m.Leader().Admin().RotateAuthority(t.Context(), &apiv1.RotateAuthorityRequest{IssuingOnly: true})
+		if err == nil || !strings.Contains(err.Error(), "meshd ca rotate --cert") {
+			t.Errorf("an issuing certificate under an authority that is kept elsewhere: %v", err)
+		}
+		_, err = m.Leader().Admin().RotateAuthority(t.Context(), &apiv1.RotateAuthorityRequest{CertificatesPem: second.certificates, KeyPem: first.key})
+		if err == nil {
+			t.Error("a certificate was taken with another's key")
+		}
+		holdsNone(t, m, first.secret, second.secret)
+	})
+}
+
+func uses(t *testing.T, r *apiv1.ShowAuthorityReply, want ...string) {
+	t.Helper()
+	var got []string
+	for _, c := range r.Certificates {
+		got = append(got, c.Use)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("certificates (-want +got)\n%s", diff)
+	}
+}
+
+// holdsNone looks for secrets in all that the first server has on its disk, and in
+// a snapshot.
+func holdsNone(t *testing.T, m *meshtest.Mesh, secrets ...[]byte) {
+	t.Helper()
+	clear := func(where string, b []byte) {
+		for _, secret := range secrets {
+			if bytes.Contains(b, secret) {
+				t.Errorf("%s has a private key of the authority in the clear", where)
+			}
+		}
+	}
+	stream, err := m.Leader().Admin().SaveSnapshot(t.Context(), &apiv1.SaveSnapshotRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var snapshot []byte
+	for chunk, err := stream.Recv(); err != io.EOF; chunk, err = stream.Recv() {
+		if err != nil {
+			t.Fatal(err)
+		}
+		snapshot = append(snapshot, chunk.Data...)
+	}
+	if len(snapshot) < 1000 {
+		t.Errorf("the snapshot has %d bytes", len(snapshot))
+	}
+	clear("a snapshot", snapshot)
+	files := 0
+	err = filepath.WalkDir(m.Dir("s1", "server"), func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		files++
+		b, err := os.ReadFile(path)
+		clear(path, b)
+		return err
+	})
+	if err != nil || files < 5 {
+		t.Errorf("%d files were looked at, %v", files, err)
+	}
+}
+
+// An outside is an authority as a company makes it, in PEM.
+type outside struct{ certificates, key, secret []byte }
+
+// outsideAuthority makes an intermediate certificate of a path length under a
+// root.
+func outsideAuthority(t *testing.T, pathLen int) (o outside) {
+	t.Helper()
+	rootKey, err1 := pki.NewKey()
+	key, err2 := pki.NewKey()
+	if err := errors.Join(err1, err2); err != nil {
+		t.Fatal(err)
+	}
+	root := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Corp Root"}, IsCA: true, BasicConstraintsValid: true,
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(365 * 24 * time.Hour), KeyUsage: x509.KeyUsageCertSign, MaxPathLen: -1,
+	}
+	below := *root
+	below.SerialNumber, below.Subject = big.NewInt(2), pkix.Name{CommonName: "Corp Mesh"}
+	below.MaxPathLen, below.MaxPathLenZero = pathLen, pathLen == 0
+	for _, c := range []*x509.Certificate{&below, root} {
+		public := any(&key.PublicKey)
+		if c == root {
+			public = &rootKey.PublicKey
+		}
+		der, err := x509.CreateCertificate(rand.Reader, c, root, public, rootKey)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.certificates = append(o.certificates, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})...)
+	}
+	der, err := pki.MarshalKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.key = pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
+	if o.secret, err = key.Bytes(); err != nil {
+		t.Fatal(err)
+	}
+	return o
 }

@@ -54,7 +54,7 @@ func (s *Server) Address() string { return net.JoinHostPort(s.Host.IP().String()
 
 func (s *Server) init() {
 	s.mesh.T.Helper()
-	if err := server.Init(s.Config(), server.InitOptions{}); err != nil {
+	if err := server.Init(s.Config(), s.mesh.Init); err != nil {
 		s.mesh.T.Fatalf("making the mesh: %v", err)
 	}
 }
