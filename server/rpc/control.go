@@ -124,10 +124,13 @@ func (s *control) refuse(ctx context.Context, node *apiv1.Node, service string, 
 		identity = "svc/" + strings.ToValidUTF8(printable(service), "?")
 	}
 	c := callerOf(ctx)
-	_, err := s.replica.Propose(ctx, &command.Audited{Record: &apiv1.AuditRecord{
+	result, err := s.replica.Propose(ctx, &command.Audited{Record: &apiv1.AuditRecord{
 		TimeUnixNano: time.Now().UnixNano(), Actor: c.name, Source: c.source, Server: s.cfg.Self,
 		Action: "certificate sign", Objects: []string{identity}, Refusal: short(why.Error()),
 	}})
+	if err == nil {
+		err = refusal(result)
+	}
 	if err != nil {
 		s.log.Warn("a refused certificate was not recorded", "node", node.Name, "error", err)
 	}

@@ -34,7 +34,7 @@ func (r *Replica) lead(ctx context.Context, msg proto.Message) (*command.Result,
 // unwrap gives what a command does, beside being recorded.
 func unwrap(msg proto.Message) (proto.Message, error) {
 	audited, ok := msg.(*command.Audited)
-	if !ok {
+	if !ok || len(audited.Entry) == 0 { // the record is all there is to it
 		return msg, nil
 	}
 	inner, err := command.Decode(audited.Entry)
