@@ -23,6 +23,16 @@ type Recovery struct {
 	Reachable []string
 }
 
+// Joined gives the name of the server whose data directory it is; ok is false when
+// there is none.
+func Joined(path string) (name string, ok bool, err error) {
+	r, err := dataDir(path).readRecord()
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", false, nil
+	}
+	return r.Name, err == nil, err
+}
+
 // reachTimeout is how long another server may take to answer.
 const reachTimeout = 2 * time.Second
 

@@ -88,7 +88,7 @@ func finish(command *cli.Command, parent string) {
 	command.CustomHelpTemplate = commandHelp(command, command.HelpName)
 	command.HideHelpCommand = true
 	command.OnUsageError = onUsageError
-	if len(command.Subcommands) > 0 {
+	if len(command.Subcommands) > 0 && command.Action == nil {
 		command.Action = groupAction
 	}
 	for _, sub := range command.Subcommands {

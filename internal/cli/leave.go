@@ -21,9 +21,10 @@ func leaveCommand() *cli.Command {
 			"meshd leave",
 		Description: "Tells the servers that the host goes for good, stops its agent and removes the\n" +
 			"agent's state, keys included. Declarations in files stay. A server on this host\n" +
-			"goes on.",
+			"leaves first: it hands over leadership, and is refused when it is the last one or\n" +
+			"when the others could then not lose one more.",
 		Category: setUp,
-		Flags:    []cli.Flag{&cli.BoolFlag{Name: "force", Usage: "leave though no server can be told; the mesh then counts the host as lost"}},
+		Flags:    []cli.Flag{&cli.BoolFlag{Name: "force", Usage: "leave though no server can be told, or the other servers can ill spare the one here"}},
 		Action:   leaveAction,
 	}
 }
@@ -38,6 +39,9 @@ func leaveAction(c *cli.Context) error {
 	file, err := config.LoadAgent(config.DefaultAgentFile)
 	if err != nil {
 		return configFailure(config.DefaultAgentFile, err)
+	}
+	if err := leaveAsServer(c); err != nil {
+		return err
 	}
 	m, err := agent.Joined(file.DataDir)
 	if errors.Is(err, agent.ErrNotJoined) {

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"cmp"
+	"fmt"
 	"net"
 	"slices"
 	"strconv"
@@ -15,10 +16,11 @@ import (
 
 func membersCommand() *cli.Command {
 	return &cli.Command{
-		Name:      "members",
-		Usage:     "list the servers and hosts of the mesh",
-		UsageText: "meshd members [--state STATE] [--prefix TEXT] [--stale] [-o table|json|yaml]\n\nmeshd members --state lost\nmeshd members -o json",
-		Category:  look,
+		Name:        "members",
+		Usage:       "list the servers and hosts of the mesh",
+		UsageText:   "meshd members [--state STATE] [--prefix TEXT] [--stale] [-o table|json|yaml]\nmeshd members remove HOST [--force]\n\nmeshd members --state lost\nmeshd members -o json",
+		Category:    look,
+		Subcommands: []*cli.Command{membersRemoveCommand()},
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "state", Usage: "only hosts in this `STATE`: alive, lost or left"},
 			&cli.StringFlag{Name: "prefix", Usage: "only hosts whose names begin with this `TEXT`"},
@@ -40,6 +42,31 @@ func membersCommand() *cli.Command {
 					return err
 				}
 				return printMessage(c, format, all, func(t *table) { memberRows(t, all) })
+			})
+		},
+	}
+}
+
+func membersRemoveCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "remove",
+		Usage:     "forget a host and what ran on it",
+		UsageText: "meshd members remove HOST [--force]\n\nmeshd members remove vm7",
+		Description: "For a host that does not come back; on one that runs, meshd leave does it. It gets\n" +
+			"no more certificates, and can join again with a new token only. For a server see\n" +
+			"meshd raft remove.",
+		Flags: []cli.Flag{&cli.BoolFlag{Name: "force", Usage: "remove it though it is alive"}},
+		Action: func(c *cli.Context) error {
+			if c.NArg() != 1 {
+				return usagef(c, "name one host, as meshd members shows it")
+			}
+			name := c.Args().First()
+			return changeMesh(c, "remove the host "+name, func(a *adminCall) error {
+				if _, err := a.admin.RemoveHost(a.ctx, &apiv1.RemoveHostRequest{Name: name, Force: c.Bool("force")}); err != nil {
+					return err
+				}
+				fmt.Fprintf(c.App.Writer, "host %s removed\n", name)
+				return nil
 			})
 		},
 	}
@@ -73,6 +100,9 @@ func memberRows(t *table, m *apiv1.MembersReply) {
 	t.row("NAME", "KIND", "STATE", "ADDRESS", "VERSION")
 	for _, s := range m.Servers {
 		state := aliveWord(s.Alive)
+		if s.Left {
+			state = "stopped"
+		}
 		if s.Leader {
 			state += ", leader"
 		}

@@ -127,6 +127,9 @@ func meshRows(t *table, s *apiv1.StatusReply) {
 	for _, b := range s.Backups {
 		t.row("snapshots", backupText(b, time.Now()))
 	}
+	if s.Problem != "" {
+		t.row("problem", s.Problem)
+	}
 	t.row("state", fmt.Sprintf("index %d, answered by version %s", s.Index, s.Version))
 }
 
