@@ -24,9 +24,11 @@ func initCommand() *cli.Command {
 			"meshd init --cluster-name shop --advertise 10.0.0.1\n" +
 			"meshd init --trust-domain corp.example --ca-cert mesh-ca.pem --ca-key mesh-ca.key",
 		Description: "Starts a server and an agent as systemd units and prints the line that the next\n" +
-			"host joins with. A mesh begins here and nowhere else: other servers join it.",
+			"host joins with. A mesh begins here and nowhere else: other servers join it. With\n" +
+			"--restore a mesh whose servers are all lost goes on: its hosts come back by\n" +
+			"themselves if this host has an address that one of its servers had.",
 		Category: setUp,
-		Flags: append(setupFlags(),
+		Flags: append(append(setupFlags(), restoreFlags()...),
 			&cli.StringFlag{Name: "cluster-name", Usage: "the `NAME` of the mesh, for people", DefaultText: "the trust domain"},
 			&cli.StringFlag{Name: "trust-domain", Usage: "the `DOMAIN` in the identities of hosts and services; it cannot be changed later", DefaultText: "made up"},
 			&cli.StringFlag{Name: "ca-cert", Usage: "take the authority in this `FILE`, a root or an intermediate certificate with all above it (PEM)", DefaultText: "a root is made"},
@@ -43,11 +45,16 @@ func initAction(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	legacy, err := readLegacy(c)
+	if err != nil {
+		return err
+	}
 	s, err := beginSetup(c)
 	if err != nil {
 		return err
 	}
-	if err := refuseMember(s.agent.DataDir); err != nil {
+	s.legacy = legacy
+	if err := refuseMember(s.agent.DataDir); err != nil && !legacy.keepsAgent(s.agent.DataDir) {
 		return err
 	}
 	token, err := s.found(own)
@@ -90,16 +97,18 @@ func (s *setup) found(own *pki.Bundle) (token string, err error) {
 		return "", err
 	}
 	options := server.InitOptions{ClusterName: s.c.String("cluster-name"), TrustDomain: s.c.String("trust-domain"), Authority: own}
-	if err := server.Init(cfg, options); err != nil {
-		return "", &failure{what: "no new mesh was made", cause: err, effect: unchanged}
+	if err := s.legacy.make(cfg, options); err != nil {
+		return "", err
 	}
 	s.undo = append(s.undo, func(ctx context.Context) { os.RemoveAll(s.server.DataDir) },
 		func(ctx context.Context) { _ = s.host.Stop(ctx, host.ServerUnit) })
 	if err := s.startServer(); err != nil {
 		return "", err
 	}
-	if err := s.joinOwnAgent(); err != nil {
-		return "", err
+	if !s.legacy.keepsAgent(s.agent.DataDir) {
+		if err := s.joinOwnAgent(); err != nil {
+			return "", err
+		}
 	}
 	return s.createToken(&apiv1.CreateTokenRequest{})
 }
@@ -121,7 +130,7 @@ func (s *setup) resolver() (string, error) {
 
 func (s *setup) printFounded(token, resolver string) {
 	t := &table{}
-	t.row("mesh", "made, with strict mutual TLS between all hosts")
+	t.row("mesh", s.legacy.made())
 	t.row("server", s.name+" at "+s.server.Advertise)
 	t.row("agent", s.name+" at "+s.address.String())
 	t.row("names", resolver)

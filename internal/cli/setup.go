@@ -38,6 +38,7 @@ type setup struct {
 	address netip.Addr
 	server  config.Server
 	agent   config.Agent
+	legacy  *legacy // nil unless a mesh is restored
 	undo    []func(context.Context)
 }
 
