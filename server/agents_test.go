@@ -14,6 +14,7 @@ import (
 	"github.com/meshd/meshd/internal/memnet"
 	"github.com/meshd/meshd/internal/meshtest"
 	"github.com/meshd/meshd/internal/pki"
+	"github.com/meshd/meshd/store/command"
 )
 
 const (
@@ -295,6 +296,52 @@ func TestASliceIsResumed(t *testing.T) {
 		f(first.Slice().Version, false, 1)
 		f(0, true, 3)
 		f(1<<40, true, 3)
+	})
+}
+
+// When a server comes back, it gets its share of the hosts little by little.
+func TestAgentsAreSpreadOverTheServers(t *testing.T) {
+	bubble(t, 2, func(t *testing.T, m *meshtest.Mesh) {
+		one := m.Servers[0]
+		var streams []*meshtest.FakeStream
+		token := m.CreateToken(&apiv1.CreateTokenRequest{Reusable: true})
+		for i := range 24 {
+			h := m.NewFakeAgent(fmt.Sprintf("h%d", i))
+			if err := h.EnrollWith(token, nil); err != nil {
+				t.Fatal(err)
+			}
+			streams = append(streams, h.Connect(one))
+		}
+		asked := func() (n int) {
+			for _, s := range streams {
+				if moves := s.Moves(); len(moves) > 0 {
+					if moves[0] != m.Servers[1].Address() {
+						t.Errorf("a host is sent to %v", moves)
+					}
+					n++
+				}
+			}
+			return n
+		}
+		m.WaitFor("a host to be asked to move", func() bool { return asked() > 0 })
+		if n := asked(); n != 1 {
+			t.Errorf("%d of 24 hosts are asked to move at once", n)
+		}
+	})
+}
+
+// What the agent says that it runs is put back when the state loses it.
+func TestRegistrationsThatTheStateLostAreMended(t *testing.T) {
+	bubble(t, 1, func(t *testing.T, m *meshtest.Mesh) {
+		h := m.JoinFakeAgent("h1")
+		stream := h.Connect(m.Servers[0])
+		mustRegister(t, stream, 1, instance("orders", 8080))
+		m.WaitFor("the instance to be known", func() bool { return len(endpoints(stream, "orders")) == 1 })
+		propose(t, m.Servers[0], &command.SetInstances{NodeId: h.Reply.Id, Remove: []string{"orders"}})
+		m.WaitFor("the instance to be back", func() bool {
+			reply, err := m.Servers[0].Admin().Status(t.Context(), &apiv1.StatusRequest{})
+			return err == nil && reply.Instances == 1
+		})
 	})
 }
 

@@ -98,6 +98,7 @@ func (s *Server) serveCalls(ctx context.Context, p *port) error {
 	if s.cfg.Socket != "" {
 		l, err := listenSocket(ctx, s.cfg.Network, s.cfg.Socket)
 		if err != nil {
+			s.hub.Stop()
 			return err
 		}
 		fork := grpcx.NewFork(l, s.log)

@@ -202,9 +202,19 @@ func (s *Server) startBackground() {
 	s.background.Go(func() {
 		for sleep(ctx, sweepInterval) {
 			s.hub.Sweep()
+			s.hub.Balance(s.alive())
 		}
 	})
 	s.onStop(s.handOver)
+}
+
+// alive are the servers that gossip sees, by id.
+func (s *Server) alive() map[string]bool {
+	alive := map[string]bool{}
+	for _, m := range s.gossip.Members() {
+		alive[m.ID] = m.State == gossip.Alive
+	}
+	return alive
 }
 
 // handOver lets another server lead, if this one does and there is another.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"runtime"
 	"sync"
 	"time"
 
@@ -40,6 +41,7 @@ type Mux struct {
 	log      *slog.Logger
 	routes   map[string]*route
 	gate     *netx.Gate
+	turns    chan struct{} // has a value for each handshake that is being worked on
 	refuse   func(alpn []string) error
 	ctx      context.Context
 	cancel   context.CancelFunc
@@ -53,7 +55,8 @@ func NewMux(l net.Listener, t TLS, log *slog.Logger) *Mux {
 	m := &Mux{
 		listener: l, tls: t, config: t.server(), log: telemetry.Limit(log, 20, 10*time.Second),
 		routes: map[string]*route{}, ctx: ctx, cancel: cancel, refuse: func([]string) error { return nil },
-		gate: netx.NewGate(netx.GateLimits{Total: maxStrangers, PerSource: maxPerSource, Hello: helloTimeout}),
+		turns: make(chan struct{}, turnsPerCPU*runtime.GOMAXPROCS(0)),
+		gate:  netx.NewGate(netx.GateLimits{Total: maxStrangers, PerSource: maxPerSource, Hello: helloTimeout}),
 	}
 	m.config.VerifyConnection = m.verify
 	return m
@@ -160,12 +163,17 @@ func (m *Mux) handle(raw net.Conn, pass *netx.Pass) {
 // as long as they are connected: anybody can get that far.
 func (m *Mux) handshake(ctx context.Context, raw net.Conn, pass *netx.Pass) (*Conn, error) {
 	config := m.config.Clone()
-	config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+	done := func() {}
+	config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (_ *tls.Config, err error) {
 		pass.Heard()
-		return nil, m.refuse(hello.SupportedProtos) // nil: config it is
+		if err = m.refuse(hello.SupportedProtos); err == nil {
+			done, err = m.turn(ctx)
+		}
+		return nil, err // nil: config it is
 	}
 	c := tls.Server(raw, config)
 	err := c.HandshakeContext(ctx)
+	done()
 	if err == nil && len(c.ConnectionState().PeerCertificates) == 0 {
 		return newConn(c, pass, nil), nil
 	}
@@ -176,6 +184,30 @@ func (m *Mux) handshake(ctx context.Context, raw net.Conn, pass *netx.Pass) (*Co
 		return nil, err
 	}
 	return newConn(c, nil, m.tls.Links), nil
+}
+
+const (
+	// turnsPerCPU bounds the handshakes that are worked on at a time. When all
+	// hosts come at once, those that are there must go on to be heard, and it is
+	// better to let in some after others than to keep all of them waiting.
+	turnsPerCPU = 8
+	// turnTime is how long a peer that takes its time keeps others from theirs.
+	turnTime = 200 * time.Millisecond
+)
+
+// turn waits until a handshake may be worked on; done is to be called after it.
+func (m *Mux) turn(ctx context.Context) (done func(), err error) {
+	select {
+	case m.turns <- struct{}{}:
+	case <-ctx.Done():
+		return func() {}, fmt.Errorf("too many handshakes at once: %w", context.Cause(ctx))
+	}
+	leave := sync.OnceFunc(func() { <-m.turns })
+	late := time.AfterFunc(turnTime, leave)
+	return func() {
+		late.Stop()
+		leave()
+	}, nil
 }
 
 // refused keeps out of the usual log those that only look whether the port is

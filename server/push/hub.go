@@ -60,7 +60,8 @@ type Hub struct {
 
 	publisher *publisher
 
-	stray map[string]uint64 // epochs by node id, of the last Sweep
+	stray      map[string]uint64    // epochs by node id, of the last Sweep
+	aliveSince map[string]time.Time // servers by id, of the last Balance
 }
 
 // New makes a hub without streams. Stop must be called.

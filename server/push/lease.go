@@ -30,14 +30,18 @@ type tenure struct {
 func (s *session) hold(hello *apiv1.Hello) error {
 	for s.ctx.Err() == nil {
 		var ws state.WatchSet
-		node := s.hub.cfg.Replica.Local().Node(&ws, s.node.Id)
-		held, err := s.claim(node, hello)
+		txn := s.hub.cfg.Replica.Local()
+		txn.NodeInstances(&ws, s.node.Id)
+		held, err := s.claim(txn.Node(&ws, s.node.Id), hello)
 		if err != nil {
 			return err
 		}
-		if held {
-			s.register()
+		switch {
+		case !held:
+		case s.register():
 			s.inbox.await(s.ctx, &ws)
+		default:
+			sleep(s.ctx, retryDelay)
 		}
 	}
 	return context.Cause(s.ctx)

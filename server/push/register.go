@@ -10,16 +10,22 @@ import (
 	"github.com/meshd/meshd/store/state"
 )
 
-// register answers the newest registrations that came, if any.
-func (s *session) register() {
+// register answers the newest registrations that came, and without any sees to
+// it that the state still has those that came last. ok is false when that must
+// be tried again.
+func (s *session) register() (ok bool) {
 	r := s.inbox.take()
 	if r == nil {
-		return
+		return s.mend()
 	}
 	refused, err := s.setInstances(r.GetInstances())
 	if errors.Is(err, errStale) {
 		s.inbox.putBack(r)
-		return
+		return true
+	}
+	s.latest = nil
+	if err == nil {
+		s.latest = r
 	}
 	answer := &apiv1.RegistrationsResult{Sequence: r.GetSequence(), Refused: refused, Error: describe(refused)}
 	if err != nil {
@@ -30,6 +36,21 @@ func (s *session) register() {
 	}
 	s.refusal = answer.Error
 	s.outbox.fill(func(o *outbox) { o.result = answer })
+	return true
+}
+
+// mend puts back what is no longer as the agent, the authority on its own host,
+// has it: as when an operator brought back an older state.
+func (s *session) mend() (ok bool) {
+	if s.latest == nil {
+		return true
+	}
+	_, err := s.setInstances(s.latest.GetInstances())
+	if err != nil && !errors.Is(err, errStale) {
+		s.log.Warn("what the host runs could not be put back; trying again", "error", err)
+		return false
+	}
+	return true
 }
 
 // errStale says that the lease went to another stream. It is the handler that

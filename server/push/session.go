@@ -43,8 +43,9 @@ type session struct {
 	inbox    inbox
 	pulse    pulse
 
-	tenure         // of the handler alone
-	refusal string // the last answer's, too
+	tenure                       // of the handler alone
+	refusal string               // the last answer's, too
+	latest  *apiv1.Registrations // that are in force, of the handler as well
 }
 
 func newSession(h *Hub, stream Stream, node *apiv1.Node) *session {
