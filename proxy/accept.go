@@ -53,7 +53,7 @@ func (p *Proxy) takeCall(c net.Conn, address netip.AddrPort) {
 			return nil
 		}
 		origin := p.dispatcher.Outbound(address, caller)
-		if service.Protocol == plan.HTTP {
+		if service.Protocol.Requests() {
 			return p.serveHTTP(c, origin, func() dispatch.Origin { return p.dispatcher.Outbound(address, caller) })
 		}
 		return l4.New(l4.Config{Caller: c, Origin: origin})

@@ -222,14 +222,17 @@ func (m *mesh) serve(h *host, f func(net.Conn)) net.Listener {
 	return l
 }
 
-// serveHTTP runs an application made with net/http.
+// serveHTTP runs an application made with net/http, which speaks HTTP/2 to those
+// who begin with it.
 func (m *mesh) serveHTTP(h *host, f http.HandlerFunc) *http.Server {
 	m.t.Helper()
 	l, err := h.Listen(m.t.Context(), "tcp", h.app)
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	s := &http.Server{Handler: f, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0)}
+	s := &http.Server{Handler: f, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0), Protocols: new(http.Protocols)}
+	s.Protocols.SetHTTP1(true)
+	s.Protocols.SetUnencryptedHTTP2(true)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

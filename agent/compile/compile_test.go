@@ -163,6 +163,8 @@ func readWord(t *testing.T, e *apiv1.Endpoint, word string) {
 		e.Weight = uint32(number)
 	case "http":
 		e.Protocol = apiv1.Protocol_PROTOCOL_HTTP
+	case "grpc":
+		e.Protocol = apiv1.Protocol_PROTOCOL_GRPC
 	case "tcp":
 		e.Protocol = apiv1.Protocol_PROTOCOL_TCP
 	case "critical":

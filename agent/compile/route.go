@@ -14,7 +14,7 @@ import (
 // rules of all routes of a service; those of several routes in the order of the
 // routes' names.
 func (c *compiler) rules(s *service) []plan.Rule {
-	if s.protocol != plan.HTTP {
+	if !s.protocol.Requests() {
 		if len(s.GetRoutes()) > 0 && s.declared {
 			c.problem("service %s: its routes have no effect, since its protocol is %s", s.GetName(), protocolName(s.protocol))
 		}
@@ -94,7 +94,7 @@ func (c *compiler) destination(to string) (cluster *plan.Cluster, problem string
 		return c.nowhere(to, name), "service " + name + " is not known to this host"
 	case subset != "" && s.GetConfig().GetSubsets()[subset] == nil:
 		return c.nowhere(to, name), "service " + name + " has no subset " + subset
-	case s.declared && s.protocol != plan.HTTP:
+	case s.declared && !s.protocol.Requests():
 		return c.nowhere(to+" over http", name), "service " + name + " is tcp, and routes are for http"
 	}
 	return c.cluster(s, subset), ""

@@ -62,7 +62,7 @@ func callable(e *apiv1.Endpoint) bool {
 }
 
 func (c *compiler) endpoint(s *service, e *apiv1.Endpoint) (compiled plan.Endpoint, problem string) {
-	if p := e.GetProtocol(); s.GetConfig().GetProtocol() == 0 && p != 0 && protocol(p) != s.protocol {
+	if p := e.GetProtocol(); s.GetConfig().GetProtocol() == 0 && p != 0 && protocol(p).Requests() != s.protocol.Requests() {
 		return compiled, fmt.Sprintf("it is declared %s, and most others are %s; declare the same protocol everywhere, or set it in the service's resource",
 			protocolName(protocol(p)), protocolName(s.protocol))
 	}
@@ -129,21 +129,33 @@ func (c *compiler) protocolOf(s *service) {
 			s.declared = true
 		}
 	}
-	if votes[plan.HTTP] > 0 && votes[plan.HTTP] >= votes[plan.TCP] {
+	// Calls by HTTP find an application of either kind.
+	requests := votes[plan.HTTP] + votes[plan.GRPC]
+	switch {
+	case requests == 0 || requests < votes[plan.TCP]:
+	case votes[plan.GRPC] > votes[plan.HTTP]:
+		s.protocol = plan.GRPC
+	default:
 		s.protocol = plan.HTTP
 	}
 }
 
 func protocol(p apiv1.Protocol) plan.Protocol {
-	if p == apiv1.Protocol_PROTOCOL_HTTP {
+	switch p {
+	case apiv1.Protocol_PROTOCOL_HTTP:
 		return plan.HTTP
+	case apiv1.Protocol_PROTOCOL_GRPC:
+		return plan.GRPC
 	}
 	return plan.TCP
 }
 
 func protocolName(p plan.Protocol) string {
-	if p == plan.HTTP {
+	switch p {
+	case plan.HTTP:
 		return "http"
+	case plan.GRPC:
+		return "grpc"
 	}
 	return "tcp"
 }

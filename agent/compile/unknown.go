@@ -48,7 +48,7 @@ func Places(p *plan.Plan) map[string]interest.Place {
 		}
 		place := places[l.Service.Name]
 		place.Ports = append(place.Ports, l.Address.Port())
-		place.HTTP = l.Service.Protocol == plan.HTTP
+		place.HTTP = l.Service.Protocol.Requests()
 		places[l.Service.Name] = place
 	}
 	for name, place := range places {

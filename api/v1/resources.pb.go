@@ -29,6 +29,8 @@ const (
 	Protocol_PROTOCOL_UNSPECIFIED Protocol = 0
 	Protocol_PROTOCOL_TCP         Protocol = 1
 	Protocol_PROTOCOL_HTTP        Protocol = 2
+	// HTTP whose application speaks HTTP/2 without TLS, as gRPC does.
+	Protocol_PROTOCOL_GRPC Protocol = 3
 )
 
 // Enum value maps for Protocol.
@@ -37,11 +39,13 @@ var (
 		0: "PROTOCOL_UNSPECIFIED",
 		1: "PROTOCOL_TCP",
 		2: "PROTOCOL_HTTP",
+		3: "PROTOCOL_GRPC",
 	}
 	Protocol_value = map[string]int32{
 		"PROTOCOL_UNSPECIFIED": 0,
 		"PROTOCOL_TCP":         1,
 		"PROTOCOL_HTTP":        2,
+		"PROTOCOL_GRPC":        3,
 	}
 )
 
@@ -1547,11 +1551,12 @@ const file_api_v1_resources_proto_rawDesc = "" +
 	"\adefault\x18\x01 \x01(\x0e2\x16.meshd.v1.PolicyActionR\adefault\x12(\n" +
 	"\x04mode\x18\x02 \x01(\x0e2\x14.meshd.v1.PolicyModeR\x04mode\"?\n" +
 	"\x10MeshCertificates\x12+\n" +
-	"\x03ttl\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x03ttl*I\n" +
+	"\x03ttl\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x03ttl*\\\n" +
 	"\bProtocol\x12\x18\n" +
 	"\x14PROTOCOL_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fPROTOCOL_TCP\x10\x01\x12\x11\n" +
-	"\rPROTOCOL_HTTP\x10\x02*Y\n" +
+	"\rPROTOCOL_HTTP\x10\x02\x12\x11\n" +
+	"\rPROTOCOL_GRPC\x10\x03*Y\n" +
 	"\n" +
 	"PolicyMode\x12\x1b\n" +
 	"\x17POLICY_MODE_UNSPECIFIED\x10\x00\x12\x17\n" +

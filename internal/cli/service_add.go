@@ -25,7 +25,7 @@ func serviceAddCommand() *cli.Command {
 			"and calls that its unit makes bear its name. Adding it again changes it.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "port", Aliases: []string{"p"}, Usage: "the application listens on this `PORT` (required)"},
-			&cli.StringFlag{Name: "protocol", Usage: "the `PROTOCOL`, http or tcp", DefaultText: "that of the check; without one, http if the application answers HTTP now, else tcp"},
+			&cli.StringFlag{Name: "protocol", Usage: "the `PROTOCOL`, http, grpc or tcp", DefaultText: "that of the check; without one, http if the application answers HTTP now, else tcp"},
 			&cli.StringSliceFlag{Name: "check", Usage: "a `CHECK`, one of http:/PATH, tcp, tcp:PORT, tcp:ADDRESS:PORT (repeat for more)"},
 			&cli.DurationFlag{Name: "check-interval", Usage: "check every `DURATION`", Value: mesh.DefaultCheckInterval},
 			&cli.DurationFlag{Name: "check-timeout", Usage: "a check fails without an answer in `DURATION`", Value: mesh.DefaultCheckTimeout},
@@ -102,10 +102,12 @@ func setProtocol(c *cli.Context, d *apiv1.Declaration) error {
 	case "":
 	case "http":
 		d.Protocol = apiv1.Protocol_PROTOCOL_HTTP
+	case "grpc":
+		d.Protocol = apiv1.Protocol_PROTOCOL_GRPC
 	case "tcp":
 		d.Protocol = apiv1.Protocol_PROTOCOL_TCP
 	default:
-		return usagef(c, "there is no protocol %q: choose http or tcp", p)
+		return usagef(c, "there is no protocol %q: choose http, grpc or tcp", p)
 	}
 	return nil
 }

@@ -32,6 +32,7 @@ type Call struct {
 	serverName string // of the local instance that is called
 	try        balance.Call
 	trying     bool
+	heard      time.Duration // when the answer began, if it was told before its outcome
 }
 
 // next picks an endpoint, another than the last one if there is one.
@@ -41,7 +42,7 @@ func (c *Call) next() *observe.Problem {
 	if !ok {
 		return &observe.Problem{Code: observe.NoEndpoint}
 	}
-	c.try, c.trying = try, true
+	c.try, c.trying, c.heard = try, true, 0
 	c.Tries++
 	if !try.Endpoint.Local {
 		c.Peer, c.ClientID, c.serverName = c.cluster.peers[try.Endpoint], "", ""
@@ -112,6 +113,9 @@ func (c *Call) TryLimit() time.Duration {
 // Connected says that a connection came about, for calls that are connections.
 func (c *Call) Connected() { c.result(balance.Success, 0) }
 
+// Heard says that a response has begun, whose outcome is told later.
+func (c *Call) Heard() { c.heard = c.dispatcher.now() }
+
 // Answered says that a response has begun. said is the reason why the other
 // agent answered in place of the application, if it did, and retryAfter how
 // long the application asked not to be called.
@@ -137,7 +141,11 @@ func (c *Call) Cancelled() { c.result(balance.Cancelled, 0) }
 
 func (c *Call) result(o balance.Outcome, retryAfter time.Duration) {
 	if c.trying {
-		c.try.Result(c.dispatcher.now(), o, retryAfter)
+		now := c.heard
+		if now == 0 {
+			now = c.dispatcher.now()
+		}
+		c.try.Result(now, o, retryAfter)
 	}
 }
 

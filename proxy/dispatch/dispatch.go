@@ -98,7 +98,7 @@ const (
 )
 
 func alpn(p plan.Protocol) string {
-	if p == plan.HTTP {
+	if p.Requests() {
 		return LinkHTTP
 	}
 	return LinkTCP
@@ -106,7 +106,7 @@ func alpn(p plan.Protocol) string {
 
 // protocols are those of links to an instance, the best first.
 func protocols(p plan.Protocol) []string {
-	if p == plan.HTTP {
+	if p.Requests() {
 		return []string{mtls.HTTP2, LinkHTTP}
 	}
 	return []string{LinkTCP}

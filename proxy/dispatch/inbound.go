@@ -42,19 +42,19 @@ func (i *Inbound) Edge() *observe.Edge { return i.edge }
 
 // Request leads a request to the application, if policy lets it.
 func (i *Inbound) Request(c *Call, r *Request) *observe.Problem {
-	return i.begin(c, r, plan.HTTP)
+	return i.begin(c, r)
 }
 
 // Connection leads a connection to the application, if policy lets it.
 func (i *Inbound) Connection(c *Call) *observe.Problem {
-	return i.begin(c, nil, plan.TCP)
+	return i.begin(c, nil)
 }
 
-func (i *Inbound) begin(c *Call, r *Request, p plan.Protocol) *observe.Problem {
+func (i *Inbound) begin(c *Call, r *Request) *observe.Problem {
 	w := i.world.Load()
 	in := w.inbound[i.serverName]
 	*c = Call{dispatcher: i.Dispatcher, world: w, caller: i.caller, request: r, Edge: i.edge}
-	if in == nil || in.plan.Protocol != p {
+	if in == nil || in.plan.Protocol.Requests() != (r != nil) {
 		return &observe.Problem{Code: observe.NotHere}
 	}
 	c.Timeouts = plan.Timeouts{Connect: appConnect, Idle: in.plan.Idle}

@@ -7,7 +7,6 @@ import (
 
 	"github.com/meshd/meshd/proxy/exchange"
 	"github.com/meshd/meshd/proxy/observe"
-	"github.com/meshd/meshd/proxy/plan"
 )
 
 // A Request is what is asked, with room for its canonical path.
@@ -85,7 +84,7 @@ func (o *Outbound) edgeTo(service string) *observe.Edge {
 // Request leads a request to an endpoint.
 func (o *Outbound) Request(c *Call, r *Request) *observe.Problem {
 	s := o.current()
-	if s == nil || s.plan.Protocol != plan.HTTP {
+	if s == nil || !s.plan.Protocol.Requests() {
 		return &observe.Problem{Code: observe.NoConfiguration}
 	}
 	if s.table.ReadsPaths() {

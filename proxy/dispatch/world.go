@@ -110,11 +110,11 @@ func (c *compiler) targets() (all []pool.Target) {
 }
 
 func appTarget(in *plan.Inbound) pool.Target {
-	return pool.Target{Key: "application", Address: in.Address}
+	return pool.Target{Key: "application", Address: in.Address, Multiplexed: in.Protocol == plan.GRPC}
 }
 
 func linkTarget(c *plan.Cluster, e *plan.Endpoint) pool.Target {
-	return pool.Target{Key: e.Key, Address: e.Address, ServerName: e.ServerName, Identity: c.Identity, Protocol: alpn(c.Protocol), Multiplexed: c.Protocol == plan.HTTP}
+	return pool.Target{Key: e.Key, Address: e.Address, ServerName: e.ServerName, Identity: c.Identity, Protocol: alpn(c.Protocol), Multiplexed: c.Protocol.Requests()}
 }
 
 func (c *compiler) service(p *plan.Service) *service {

@@ -152,6 +152,13 @@ func (h *Header) Get(name string) (value []byte, ok bool) {
 	return nil, false
 }
 
+// IsGRPC reports whether this is a message of gRPC.
+func (h *Header) IsGRPC() bool {
+	value, _ := h.Get("content-type")
+	const name = "application/grpc"
+	return HasPrefix(value, name) && (len(value) == len(name) || value[len(name)] == '+' || value[len(name)] == ';')
+}
+
 // MayTrail leaves out what must be known before the body, and what must not be
 // said once checks are over. name may be in any case.
 func MayTrail(name []byte) bool {

@@ -31,6 +31,7 @@ type Exchange struct {
 	body     requestBody
 	response *exchange.Response
 	attend   attendant
+	grpc     grpcCall
 
 	began     time.Time // the head was complete
 	deadline  time.Time // of all of it; zero is none
@@ -96,8 +97,9 @@ func (x *Exchange) hangUp() {
 // run leads the request to peers until one answers.
 func (x *Exchange) run() {
 	problem := x.Origin.Request(&x.call, &x.asked)
+	x.deadline = x.grpc.begin(x.asked.Request, x.began)
 	if x.call.Timeouts.Request > 0 {
-		x.deadline = x.began.Add(x.call.Timeouts.Request)
+		x.deadline = earlier(x.deadline, x.began.Add(x.call.Timeouts.Request))
 	}
 	for {
 		f := failureOf(problem)

@@ -72,13 +72,38 @@ func (x *Exchange) judge() *failure {
 	}
 	said := x.said()
 	x.record.Code = said
-	x.call.Answered(r.Status, said, retryAfter(r))
+	x.tell(said)
 	cause := x.cause(said)
 	if x.interims > 0 || !x.call.Retries(cause, r.Status) {
 		return nil
 	}
 	x.attend.stop(x)
 	return &failure{Problem: &observe.Problem{Code: observe.Reset}, cause: cause, status: r.Status}
+}
+
+// tell lets the balancer know what the answer shows of the endpoint. What came
+// of a gRPC call is seen only at its end.
+func (x *Exchange) tell(said *observe.Code) {
+	r := x.response
+	if !x.grpc.on || r.Status != 200 || !r.IsGRPC() {
+		x.call.Answered(r.Status, said, retryAfter(r))
+		return
+	}
+	if status, ok := r.Get("grpc-status"); ok {
+		x.record.GRPC = knownStatus(status)
+		x.call.Answered(httpStatus(x.record.GRPC), said, 0)
+		return
+	}
+	x.call.Heard()
+}
+
+// tellEnd does so at the end of a gRPC call.
+func (x *Exchange) tellEnd() {
+	if !x.grpc.on || x.response.Status != 200 || x.record.GRPC != "" || !x.response.IsGRPC() {
+		return
+	}
+	x.record.GRPC = grpcStatus(x.callee.Trailers())
+	x.call.Answered(httpStatus(x.record.GRPC), nil, 0)
 }
 
 // cause is the reason that an answer gives to try again, if it gives any. Where

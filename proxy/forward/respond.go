@@ -29,6 +29,7 @@ func (x *Exchange) respond() {
 		x.cutAnswer(err)
 		return
 	}
+	x.tellEnd()
 	x.attend.settle(x)
 	x.callee.Release(x.body.done() && x.writeErr == nil)
 	x.callee = nil

@@ -15,6 +15,7 @@ import (
 // is read: a peer may answer before it has read everything.
 func (x *Exchange) send() {
 	x.attend.reset()
+	x.grpc.passOn(x.deadline)
 	x.callee.Head(x.asked.Request, Onward{Host: x.call.Edge.Service(), ClientID: x.call.ClientID}, x.lastPayload())
 	var left []byte
 	for !x.body.done() && len(left) == 0 {

@@ -27,7 +27,7 @@ var _ forward.Caller = (*caller)(nil)
 
 func (c *caller) begin(st *session.Stream) {
 	c.Stream, c.swallow = st, false
-	c.grpc = isGRPC(&st.Request.Header)
+	c.grpc = st.Request.IsGRPC()
 	if exchange.Equal(st.Request.Upgrade, "websocket") {
 		addKey(&st.Request)
 	}

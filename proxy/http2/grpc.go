@@ -3,16 +3,8 @@ package http2
 import (
 	"strings"
 
-	"github.com/meshd/meshd/proxy/exchange"
 	"github.com/meshd/meshd/proxy/observe"
 )
-
-// isGRPC reports whether a message is of gRPC.
-func isGRPC(h *exchange.Header) bool {
-	value, _ := h.Get("content-type")
-	const name = "application/grpc"
-	return exchange.HasPrefix(value, name) && (len(value) == len(name) || value[len(name)] == '+' || value[len(name)] == ';')
-}
 
 // grpcStatus is what clients are told of a call that meshd has ended.
 func grpcStatus(c *observe.Code) string {

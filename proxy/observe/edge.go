@@ -99,6 +99,7 @@ func (e *Edge) verdict(verdict, policy string) prometheus.Counter {
 type Record struct {
 	Method, Path   []byte        // of a request
 	Status         int           // 0 if there was no response
+	GRPC           string        // status of a gRPC call that was answered
 	Code           *Code         // nil unless meshd failed the call, here or at the other side
 	Err            error         // what went wrong here
 	Endpoint       string        // the last one tried
@@ -118,6 +119,9 @@ func (e *Edge) Request(r *Record) {
 }
 
 func (e *Edge) count(r *Record) {
+	if r.GRPC != "" {
+		e.observer.metrics.grpc.WithLabelValues(string(e.direction), e.from, e.to, r.GRPC).Inc()
+	}
 	class := r.Status / 100
 	if class < 0 || class >= len(e.classes) {
 		class = 0

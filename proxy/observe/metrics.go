@@ -6,6 +6,7 @@ import (
 
 type metrics struct {
 	requests    *prometheus.CounterVec
+	grpc        *prometheus.CounterVec
 	duration    *prometheus.HistogramVec
 	streams     *prometheus.CounterVec
 	retries     *prometheus.CounterVec
@@ -34,6 +35,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	}
 	m := &metrics{
 		requests:    counter("meshd_requests_total", "Requests by how they ended; error is the code if meshd itself answered.", "direction", "src", "dst", "status_class", "error"),
+		grpc:        counter("meshd_grpc_calls_total", "gRPC calls that were answered, by the number of their status.", "direction", "src", "dst", "status"),
 		streams:     counter("meshd_streams_total", "Relayed TCP connections by how they ended; error is the code if they did not come about.", "direction", "src", "dst", "error"),
 		retries:     counter("meshd_retries_total", "Tries after the first, by what went wrong before.", "dst", "reason"),
 		exhausted:   counter("meshd_retry_budget_exhausted_total", "Retries not made because the budget was spent.", "dst"),

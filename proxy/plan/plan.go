@@ -13,7 +13,12 @@ type Protocol uint8
 const (
 	TCP Protocol = iota
 	HTTP
+	// GRPC is HTTP whose application speaks HTTP/2 without TLS.
+	GRPC
 )
+
+// Requests reports whether calls are requests, not whole connections.
+func (p Protocol) Requests() bool { return p != TCP }
 
 // A Plan is all that a proxy does. Nothing in it changes once it was handed
 // over; a change is a new plan.
@@ -39,7 +44,7 @@ type Listener struct {
 type Service struct {
 	Name     string
 	Protocol Protocol
-	// Rules in order; the first that matches decides. HTTP only.
+	// Rules in order; the first that matches decides. Not for TCP.
 	Rules []Rule
 	// Default takes what no rule matches, and all TCP connections.
 	Default Target

@@ -1,14 +1,11 @@
 package session
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -98,29 +95,6 @@ func send(st *Stream, p []byte) bool {
 		}
 	}
 	return true
-}
-
-// h2spec checks a server against RFC 9113 and RFC 7541, from outside.
-func TestH2spec(t *testing.T) {
-	if testing.Short() {
-		t.Skip("h2spec takes several seconds")
-	}
-	program := filepath.Join(t.TempDir(), "h2spec")
-	build := exec.Command("go", "build", "-o", program, "github.com/summerwind/h2spec/cmd/h2spec")
-	build.Dir = "../../../tools"
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Skipf("h2spec cannot be built here: %v\n%s", err, out)
-	}
-	l := listen(t)
-	serve(t, l, Config{Config: mux.DefaultConfig, Serve: echo})
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	out, err := exec.Command(program, "-h", "127.0.0.1", "-p", port, "-o", "5").CombinedOutput()
-	if err != nil || !bytes.Contains(out, []byte(", 0 failed")) {
-		if i := bytes.Index(out, []byte("Failures:")); i >= 0 {
-			out = out[i:]
-		}
-		t.Errorf("%v\n%s", err, out)
-	}
 }
 
 // client is net/http's, without TLS.
