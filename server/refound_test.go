@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -115,4 +116,39 @@ func placesOf(t *testing.T, s *meshtest.Server) (list []string) {
 		}
 	}
 	return list
+}
+
+// A server whose only snapshot is damaged does not start, and says which file it
+// is and what to do.
+func TestADamagedSnapshotIsRefusedAtTheStart(t *testing.T) {
+	bubble(t, 1, func(t *testing.T, m *meshtest.Mesh) {
+		s := m.Servers[0]
+		saved, key := mustSave(t, s), sealingKey(t, s)
+		s.Stop()
+		if err := os.RemoveAll(s.Config().DataDir); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := server.Refound(s.Config(), bytes.NewReader(saved), key); err != nil {
+			t.Fatal(err)
+		}
+		states, err := filepath.Glob(filepath.Join(s.Config().DataDir, "raft", "snapshots", "*", "state.bin"))
+		if err != nil || len(states) != 1 {
+			t.Fatalf("%v, %v", states, err)
+		}
+		state, err := os.ReadFile(states[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		state[len(state)/2] ^= 1
+		if err := os.WriteFile(states[0], state, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		damaged, err := server.New(s.Config())
+		if err == nil {
+			err = damaged.Start(t.Context())
+		}
+		if err == nil || !strings.Contains(err.Error(), "snapshots") || !strings.Contains(err.Error(), "join") {
+			t.Errorf("starting on a damaged snapshot gave %v", err)
+		}
+	})
 }

@@ -46,9 +46,15 @@ type cluster struct {
 	history   atomic.Pointer[history]
 }
 
-// newCluster makes a mesh of three servers that run a binary. Each directory can
-// be made ready before anything is in it.
+// newCluster makes a mesh of three servers that run a binary.
 func newCluster(t *testing.T, binary string, wire *wire, ready func(*process)) *cluster {
+	t.Helper()
+	return newServers(t, 3, binary, wire, ready)
+}
+
+// newServers makes a mesh of so many servers. Each directory can be made ready
+// before anything is in it.
+func newServers(t *testing.T, n int, binary string, wire *wire, ready func(*process)) *cluster {
 	t.Helper()
 	// The path of a socket may not be as long as that of a test's directory.
 	dir, err := os.MkdirTemp("", "mf")
@@ -58,7 +64,7 @@ func newCluster(t *testing.T, binary string, wire *wire, ready func(*process)) *
 	c := &cluster{t: t, dir: dir, wire: wire, rand: rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 0))}
 	c.history.Store(&history{})
 	t.Cleanup(c.end)
-	for i := range 3 {
+	for i := range n {
 		c.add(i+1, binary, ready)
 	}
 	c.await("all to vote", c.allVote)
