@@ -55,7 +55,7 @@ func startLoad(t *testing.T, from *meshtest.Agent, url string) *load {
 				select {
 				case <-ctx.Done():
 					return
-				case <-time.After(100 * time.Millisecond):
+				case <-time.After(300 * time.Millisecond):
 					l.note(call(c, url))
 				}
 			}
@@ -138,7 +138,7 @@ func rotate(t *testing.T, s *meshtest.Server, r *apiv1.RotateAuthorityRequest) *
 func reach(m *meshtest.Mesh, phase apiv1.Rotation_Phase) *apiv1.ShowAuthorityReply {
 	m.T.Helper()
 	var last *apiv1.ShowAuthorityReply
-	for end := time.Now().Add(5 * time.Minute); time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
+	for end := time.Now().Add(5 * time.Minute); time.Now().Before(end); time.Sleep(time.Second) {
 		if last = shown(m); last.GetRotation().GetPhase() == phase {
 			return last
 		}
