@@ -14,13 +14,13 @@ func TestClock(t *testing.T) {
 		f := func(off time.Duration, want string) {
 			t.Helper()
 			s.set(func() { s.clock = func() int64 { return time.Now().Add(off).UnixNano() } })
-			time.Sleep(2 * heartbeat)
+			<-time.After(2 * heartbeat)
 			err := c.Clock()
 			if (want == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), want) {
 				t.Errorf("with a server %v ahead: %v, want %q", off, err, want)
 			}
 		}
-		time.Sleep(2 * heartbeat)
+		<-time.After(2 * heartbeat)
 		if err := c.Clock(); err != nil {
 			t.Errorf("with a server that does not say its time: %v", err)
 		}
