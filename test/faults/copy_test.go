@@ -18,9 +18,12 @@ import (
 func TestCopiesOfADataDirectory(t *testing.T) {
 	c := newServers(t, 1, plainBinary(t), nil, nil)
 	p := c.processes[0]
-	for i := range rounds(t, 6) {
+	for i := range rounds(t, 4) {
 		w := startWorkload(fmt.Sprintf("copy-%d", i), c.connectors(), 4, 5*time.Millisecond, uint64(i))
-		c.await("some writes", func() bool { n, _, _ := w.history.counts(); return n > 20 })
+		c.await("some work", func() bool {
+			writes, _, reads := w.history.counts()
+			return writes > 20 && reads > 2*keys
+		})
 		c.suffer(time.Millisecond, 300*time.Millisecond)
 		paused := i%2 == 0
 		if paused {

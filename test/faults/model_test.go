@@ -104,7 +104,7 @@ func judge(t *testing.T, h *history) {
 	t.Helper()
 	acknowledged, unclear, reads := h.counts()
 	t.Logf("%d writes acknowledged, %d of unknown outcome, %d reads", acknowledged, unclear, reads)
-	if acknowledged < 20 || reads < 20 {
+	if acknowledged < 20 || reads < 2*keys {
 		t.Errorf("a history with %d writes and %d reads proves little", acknowledged, reads)
 	}
 	verdict, info := porcupine.CheckOperationsVerbose(model, h.operations(), patience)
