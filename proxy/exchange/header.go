@@ -46,6 +46,7 @@ const (
 	TE
 	Upgrade
 	Expect
+	Trailer  // announces fields after the body
 	Hop      // about one hop, and of no use to the next
 	Reserved // says something that only meshd may say
 	Meshd    // the same, by meshd's own name
@@ -62,7 +63,7 @@ func KindOf(name []byte) Kind {
 		return is(name, "expect", Expect)
 	case 7:
 		if Equal(name, "trailer") {
-			return Hop
+			return Trailer
 		}
 		return is(name, "upgrade", Upgrade)
 	case 10:
@@ -150,6 +151,16 @@ func (h *Header) Get(name string) (value []byte, ok bool) {
 		}
 	}
 	return nil, false
+}
+
+// Announces reports whether fields after the body are announced.
+func (h *Header) Announces() bool {
+	for i := range h.Fields {
+		if h.Fields[i].Kind == Trailer {
+			return true
+		}
+	}
+	return false
 }
 
 // IsGRPC reports whether this is a message of gRPC.

@@ -42,7 +42,8 @@ func (u *callee) Head(r *exchange.Request, o forward.Onward, _ bool) {
 	if u.conn.Reused && !r.Idempotent() {
 		u.conn.Mark()
 	}
-	u.chunked = r.Body && r.Length < 0
+	// HTTP/2 may say both how long a body is, and what comes after it.
+	u.chunked = r.Body && (r.Length < 0 || r.Announces())
 	u.out = codec.AppendRequest(u.out, r, codec.Onward{Host: o.Host, ClientID: o.ClientID, Chunked: u.chunked})
 }
 

@@ -128,6 +128,8 @@ func (c *caller) Answer(r *exchange.Response, a forward.Answer) {
 	switch {
 	case a.Bodiless:
 		c.framing = codec.NoBody
+	case !a.End && r.Announces() && c.request.Minor() == 1:
+		// HTTP/2 may say both how long a body is, and what comes after it.
 	case r.Length >= 0:
 		c.framing = codec.Sized
 	case a.End:

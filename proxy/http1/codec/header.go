@@ -103,7 +103,7 @@ func (h reader) take(f *exchange.Field, request bool) error {
 	case exchange.Ordinary:
 		f.Kind = exchange.Classify(f.Name, request)
 	}
-	f.Dropped = f.Kind == exchange.Connection || f.Kind == exchange.Hop || f.Kind == exchange.Reserved
+	f.Dropped = f.Kind == exchange.Connection || f.Kind == exchange.Hop || f.Kind == exchange.Trailer || f.Kind == exchange.Reserved
 	return nil
 }
 

@@ -44,7 +44,7 @@ func (w *Writer) Request(to Fields, r *exchange.Request, host, client string) {
 	w.value = append(append(w.value[:0], r.Path...), r.Query...)
 	to.Field(path, w.value, false)
 	for i := range r.Fields {
-		if f := &r.Fields[i]; r.Onward(f) {
+		if f := &r.Fields[i]; r.Onward(f) || announces(f) {
 			w.field(to, f)
 		}
 	}
@@ -64,13 +64,28 @@ func (w *Writer) Request(to Fields, r *exchange.Request, host, client string) {
 func (w *Writer) Response(to Fields, r *exchange.Response, fromApplication bool) {
 	w.number(to, status, int64(r.Status))
 	for i := range r.Fields {
-		if f := &r.Fields[i]; r.Back(f, fromApplication) {
+		if f := &r.Fields[i]; r.Back(f, fromApplication) || announces(f) {
 			w.field(to, f)
 		}
 	}
 	if r.Length >= 0 && r.Status >= 200 && r.Status != 204 {
 		w.number(to, contentLength, r.Length)
 	}
+}
+
+// announces reports whether a field announces trailers that may be passed on:
+// some servers take no others.
+func announces(f *exchange.Field) bool {
+	if f.Kind != exchange.Trailer {
+		return false
+	}
+	for list := f.Value; len(list) > 0; {
+		var name []byte
+		if name, list = exchange.CutList(list); !exchange.IsToken(name) || !exchange.MayTrail(name) {
+			return false
+		}
+	}
+	return true
 }
 
 // Trailers writes trailers that are lines of HTTP/1.1.

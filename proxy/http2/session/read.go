@@ -159,9 +159,11 @@ func (s *Session) take(b []byte) (n int, err error) {
 	return n, nil
 }
 
-// watchHead limits how long a field block may take, from its first byte on.
+// watchHead limits how long a field block may take, from its first byte on. What
+// is shorter than a frame's type could begin one.
 func (s *Session) watchHead(left []byte, now time.Time) {
-	begun := s.mux.MidHeader() || !s.mux.Settled() || len(left) >= 4 && frame.Type(left[3]) == frame.Headers
+	const kind = 3 // where the type stands
+	begun := s.mux.MidHeader() || !s.mux.Settled() || len(left) > 0 && (len(left) <= kind || frame.Type(left[kind]) == frame.Headers)
 	switch {
 	case !begun:
 		s.headBy = time.Time{}
