@@ -98,7 +98,7 @@ func (a *fleetAgent) connect(ctx context.Context) error {
 	}
 	streaming, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	a.cancel = cancel
-	if a.stream, err = apiv1.NewControlClient(a.conn).Connect(streaming); err != nil {
+	if a.stream, err = apiv1.NewControlClient(a.conn).Connect(streaming, grpc.WaitForReady(true)); err != nil {
 		return err
 	}
 	if err := a.send(&apiv1.AgentMessage{Message: &apiv1.AgentMessage_Hello{Hello: &apiv1.Hello{
