@@ -79,7 +79,23 @@ func (a *fleetAgent) join(ctx context.Context, text string) error {
 	})
 }
 
+// connect is repeated, as an agent does it, when a server is too busy or does not
+// know the host yet.
 func (a *fleetAgent) connect(ctx context.Context) error {
+	err := until(ctx, func(context.Context) error {
+		err := a.open(ctx)
+		if err != nil {
+			a.close()
+		}
+		return err
+	})
+	if err == nil {
+		err = a.register("1")
+	}
+	return err
+}
+
+func (a *fleetAgent) open(ctx context.Context) error {
 	cert, err := pki.Certificate(a.reply.Chain, a.key)
 	if err != nil {
 		return err
@@ -106,9 +122,16 @@ func (a *fleetAgent) connect(ctx context.Context) error {
 	}}}); err != nil {
 		return err
 	}
+	m, err := a.stream.Recv()
+	if err != nil {
+		return err
+	}
+	if m.GetWelcome() == nil {
+		return fmt.Errorf("the server began with %v", m)
+	}
 	a.running.Go(a.receive)
 	a.running.Go(func() { a.beat(streaming) })
-	return a.register("1")
+	return nil
 }
 
 func (a *fleetAgent) send(m *apiv1.AgentMessage) error {
