@@ -42,6 +42,10 @@ func addKey(r *exchange.Request) {
 	r.Fields = append(r.Fields, exchange.Field{Name: []byte("sec-websocket-key"), Value: key})
 }
 
+// Ended holds for what is to become another protocol from the start: what
+// follows is of that.
+func (c *caller) Ended() bool { return c.Request.Upgrade != nil || c.Stream.Ended() }
+
 func (c *caller) TakesInterim() bool { return true }
 
 func (c *caller) Interim(r *exchange.Response, fromApplication bool) error {
