@@ -37,6 +37,8 @@ type fleetAgent struct {
 	mu       sync.Mutex // of sending
 	stream   grpc.BidiStreamingClient[apiv1.AgentMessage, apiv1.ServerMessage]
 	sequence uint64
+	version  string // of the first instance
+	acked    uint64 // of the slice, for the next stream
 }
 
 // A hostNetwork is the machine's, seen from one of its addresses.
@@ -82,20 +84,41 @@ func (a *fleetAgent) join(ctx context.Context, text string) error {
 // connect is repeated, as an agent does it, when a server is too busy or does not
 // know the host yet.
 func (a *fleetAgent) connect(ctx context.Context) error {
-	err := until(ctx, func(context.Context) error {
-		err := a.open(ctx)
-		if err != nil {
-			a.close()
+	streaming, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	a.cancel = cancel
+	if err := a.reopen(ctx, streaming); err != nil {
+		return err
+	}
+	a.running.Go(func() { a.run(streaming) })
+	a.running.Go(func() { a.beat(streaming) })
+	return nil
+}
+
+// reopen opens a stream that lasts as long as streaming does, and registers.
+func (a *fleetAgent) reopen(ctx, streaming context.Context) error {
+	return until(ctx, func(context.Context) error {
+		err := a.open(streaming)
+		if err == nil {
+			err = a.register(a.version)
 		}
 		return err
 	})
-	if err == nil {
-		err = a.register("1")
+}
+
+// run comes back when the stream breaks, and resumes where it was.
+func (a *fleetAgent) run(ctx context.Context) {
+	for ctx.Err() == nil {
+		a.receive()
+		if ctx.Err() == nil {
+			_ = a.reopen(ctx, ctx) // an error is the end of ctx
+		}
 	}
-	return err
 }
 
 func (a *fleetAgent) open(ctx context.Context) error {
+	if a.conn != nil {
+		a.conn.Close()
+	}
 	cert, err := pki.Certificate(a.reply.Chain, a.key)
 	if err != nil {
 		return err
@@ -112,25 +135,25 @@ func (a *fleetAgent) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	streaming, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	a.cancel = cancel
-	if a.stream, err = apiv1.NewControlClient(a.conn).Connect(streaming, grpc.WaitForReady(true)); err != nil {
+	stream, err := apiv1.NewControlClient(a.conn).Connect(ctx, grpc.WaitForReady(true))
+	if err != nil {
 		return err
 	}
+	a.mu.Lock()
+	a.stream = stream
+	a.mu.Unlock()
 	if err := a.send(&apiv1.AgentMessage{Message: &apiv1.AgentMessage_Hello{Hello: &apiv1.Hello{
-		ClusterId: a.reply.ClusterId, Version: "bench", Address: source(a.number).String(), InboundPort: 7443, PartialSlices: true,
+		ClusterId: a.reply.ClusterId, Version: "bench", Address: source(a.number).String(), InboundPort: 7443, PartialSlices: true, SliceVersion: a.acked,
 	}}}); err != nil {
 		return err
 	}
-	m, err := a.stream.Recv()
+	m, err := stream.Recv()
 	if err != nil {
 		return err
 	}
 	if m.GetWelcome() == nil {
 		return fmt.Errorf("the server began with %v", m)
 	}
-	a.running.Go(a.receive)
-	a.running.Go(func() { a.beat(streaming) })
 	return nil
 }
 
@@ -146,6 +169,7 @@ func (a *fleetAgent) register(version string) error {
 	set[0] = proto.CloneOf(set[0])
 	set[0].Meta = map[string]string{"version": version}
 	a.sequence++
+	a.version = version
 	return a.send(&apiv1.AgentMessage{Message: &apiv1.AgentMessage_Registrations{Registrations: &apiv1.Registrations{Sequence: a.sequence, Instances: set}}})
 }
 
@@ -158,6 +182,9 @@ func (a *fleetAgent) receive() {
 		u := m.GetSlice()
 		if u == nil {
 			continue
+		}
+		if !u.GetMore() {
+			a.acked = u.GetVersion()
 		}
 		if !u.GetMore() && a.send(&apiv1.AgentMessage{Message: &apiv1.AgentMessage_Ack{Ack: &apiv1.Ack{Version: u.GetVersion()}}}) != nil {
 			return
@@ -172,9 +199,7 @@ func (a *fleetAgent) beat(ctx context.Context) {
 	for {
 		select {
 		case <-tick.C:
-			if a.send(&apiv1.AgentMessage{Message: &apiv1.AgentMessage_Heartbeat{Heartbeat: &apiv1.Heartbeat{}}}) != nil {
-				return
-			}
+			_ = a.send(&apiv1.AgentMessage{Message: &apiv1.AgentMessage_Heartbeat{Heartbeat: &apiv1.Heartbeat{}}}) // run sees to broken streams
 		case <-ctx.Done():
 			return
 		}

@@ -44,7 +44,7 @@ func (c *Cluster) NewFleet(ctx context.Context, catalogue Catalogue) (*Fleet, er
 		return nil, err
 	}
 	for i := range catalogue.Hosts {
-		f.agents = append(f.agents, &fleetAgent{fleet: f, number: i, server: address(0, i%c.Size()) + ":7300", instances: fleetInstances(catalogue, i)})
+		f.agents = append(f.agents, &fleetAgent{fleet: f, number: i, server: address(0, i%c.Size()) + ":7300", instances: fleetInstances(catalogue, i), version: "1"})
 	}
 	err = parallel(len(f.agents), func(i int) error { return f.agents[i].join(ctx, token.GetToken()) })
 	if err == nil {
