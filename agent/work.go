@@ -34,6 +34,9 @@ type work struct {
 	settled bool         // registrations may go out
 	saved   *slice.Slice // handed to the cache last
 	roots   [][]byte     // in force
+
+	withdrawn map[string]withdrawn // by service
+
 	now     built
 	changed chan struct{} // closed and made anew with every built
 	orders  chan struct{} // has a value when certify has something to do
@@ -51,7 +54,7 @@ type built struct {
 }
 
 func newWork() work {
-	return work{now: built{slice: slice.Empty()}, changed: make(chan struct{}), orders: make(chan struct{}, 1)}
+	return work{now: built{slice: slice.Empty()}, withdrawn: map[string]withdrawn{}, changed: make(chan struct{}), orders: make(chan struct{}, 1)}
 }
 
 // follow rebuilds whenever something changed.
@@ -99,6 +102,7 @@ func (a *Agent) rebuild(register bool) built {
 	if known.Scoped && !w.now.slice.Scoped {
 		a.sweep(true) // the servers wait for it
 	}
+	a.withdraw(known)
 	next := built{slice: known, sequence: w.now.sequence, services: w.now.services}
 	next.problems, next.retry = a.apply(known, host)
 	if w.settled = w.settled || register || host.Settled(); w.settled {
@@ -116,11 +120,13 @@ func (a *Agent) apply(known *slice.Slice, host *local.State) (problems []string,
 		problems = append(problems, err.Error())
 	}
 	out := compile.Compile(compile.Input{
-		Slice: known, Instances: host.Instances, TrustDomain: a.member.TrustDomain,
+		Slice: a.work.callable(known), Instances: host.Instances, TrustDomain: a.member.TrustDomain,
 		Node: a.member.Name, NodeID: a.member.NodeID, Address: a.address, Loopback: a.cfg.Loopback,
 		Places: a.interest.Places(),
 	})
 	a.learn(out.Plan, &out.Zone)
+	a.work.hide(&out.Zone)
+	retry = len(a.work.withdrawn) > 0
 	problems = append(problems, out.Problems...)
 	for _, err := range a.proxy.Apply(out.Plan) {
 		problems, retry = append(problems, err.Error()), true
