@@ -91,7 +91,7 @@ func answers(r *server.Recovery, address string) string {
 
 func allowRecovery(c *cli.Context, r *server.Recovery) error {
 	if r.Majority() && !c.Bool("force") {
-		return &failure{what: "there is nothing to recover from", cause: fmt.Errorf("with this server, those at %s are a majority", orNobody(r.Reachable)), effect: unchanged,
+		return &failure{what: "there is nothing to recover from", cause: errors.New(majority(r)), effect: unchanged,
 			next: "start this server: systemctl start " + host.ServerUnit + "\nto give up what the others hold all the same: meshd recover --force"}
 	}
 	if c.Bool("yes") && c.String("name") != r.ClusterName {
@@ -101,11 +101,12 @@ func allowRecovery(c *cli.Context, r *server.Recovery) error {
 	return confirm(c, r.ClusterName)
 }
 
-func orNobody(addresses []string) string {
-	if len(addresses) == 0 {
-		return "no other address"
+// majority says which servers are one, without the rest.
+func majority(r *server.Recovery) string {
+	if len(r.Reachable) == 0 {
+		return "this server is the only one"
 	}
-	return strings.Join(addresses, ", ")
+	return "with this server, those at " + strings.Join(r.Reachable, ", ") + " are a majority"
 }
 
 func recoverServer(c *cli.Context, dataDir string) error {
