@@ -94,6 +94,7 @@ func Dial(ctx context.Context, socket string, opts ...Option) (*Client, error) {
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxReply)),
 		grpc.WithUnaryInterceptor(explainer{}.explain),
+		grpc.WithStreamInterceptor(explainer{}.explainStream),
 	)
 	if err != nil {
 		return nil, fmt.Errorf("connecting to %s: %w", socket, err)

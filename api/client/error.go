@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"errors"
+	"io"
 	"regexp"
 	"time"
 
@@ -28,7 +29,32 @@ type explainer struct {
 }
 
 func (e explainer) explain(ctx context.Context, method string, request, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-	err := invoke(ctx, method, request, reply, conn, opts...)
+	return e.words(ctx, invoke(ctx, method, request, reply, conn, opts...))
+}
+
+// explainStream does the same for a call of many messages.
+func (e explainer) explainStream(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	stream, err := open(ctx, desc, conn, method, opts...)
+	if err != nil {
+		return nil, e.words(ctx, err)
+	}
+	return explainedStream{stream, e}, nil
+}
+
+type explainedStream struct {
+	grpc.ClientStream
+	explainer explainer
+}
+
+func (s explainedStream) RecvMsg(message any) error {
+	err := s.ClientStream.RecvMsg(message)
+	if err == io.EOF {
+		return err
+	}
+	return s.explainer.words(s.Context(), err)
+}
+
+func (e explainer) words(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
 	}

@@ -60,6 +60,7 @@ func dialRemote(n netx.Network, r Remote, token *accesstoken.Token) (*grpc.Clien
 		grpc.WithPerRPCCredentials(bearer(strings.TrimSpace(r.Token))),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxReply)),
 		grpc.WithUnaryInterceptor(explainer{r.Address}.explain),
+		grpc.WithStreamInterceptor(explainer{r.Address}.explainStream),
 	}
 	if r.Roots == nil {
 		return grpcx.DialPinned(n, r.Address, token.TrustDomain, token.Pin, opts...)

@@ -1,7 +1,9 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -58,13 +60,13 @@ func accessCreateAction(c *cli.Context) error {
 		return usagef(c, "--ttl must not be negative")
 	}
 	request := &apiv1.CreateAccessTokenRequest{Role: role, Description: c.String("description"), Ttl: durationpb.New(c.Duration("ttl"))}
+	if path := c.String("out"); path != "" {
+		return accessCreateInto(c, path, request)
+	}
 	return changeMesh(c, "create an access token", func(a *adminCall) error {
 		reply, err := a.admin.CreateAccessToken(a.ctx, request)
 		if err != nil {
 			return err
-		}
-		if path := c.String("out"); path != "" {
-			return writeToken(c, path, reply)
 		}
 		if format == formatTable {
 			writeLine(c, reply.Token)
@@ -74,13 +76,30 @@ func accessCreateAction(c *cli.Context) error {
 	})
 }
 
-// writeToken keeps a new token in a file. One that cannot be kept is of no use.
-func writeToken(c *cli.Context, path string, reply *apiv1.CreateAccessTokenReply) error {
-	if err := outFile(path, reply.Token+"\n"); err != nil {
-		f := asFailure(err)
-		f.effect = "access token " + reply.Id + " was made, and nobody has it"
-		f.next = "revoke it: meshd access revoke " + reply.Id + "\n" + f.next
-		return f
+// accessCreateInto keeps a new token in a new file, which is made first: a token
+// that cannot be kept is of no use.
+func accessCreateInto(c *cli.Context, path string, request *apiv1.CreateAccessTokenRequest) error {
+	file, err := outFile(path)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	var reply *apiv1.CreateAccessTokenReply
+	err = changeMesh(c, "create an access token", func(a *adminCall) (err error) {
+		reply, err = a.admin.CreateAccessToken(a.ctx, request)
+		return err
+	})
+	if err != nil {
+		return errors.Join(err, os.Remove(path))
+	}
+	return writeToken(c, file, reply)
+}
+
+func writeToken(c *cli.Context, file *os.File, reply *apiv1.CreateAccessTokenReply) error {
+	path := file.Name()
+	if _, err := file.WriteString(reply.Token + "\n"); err != nil {
+		return &failure{what: "cannot write the access token to " + path, cause: err,
+			effect: "access token " + reply.Id + " was made, and nobody has it", next: "revoke it: meshd access revoke " + reply.Id}
 	}
 	fmt.Fprintf(c.App.Writer, "access token %s is in %s\nuse it: meshd --server HOST:7300 --token-file %s status\n", reply.Id, path, path)
 	return nil

@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -8,6 +10,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/testing/protocmp"
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -61,9 +65,16 @@ func TestAccessTokensInFiles(t *testing.T) {
 	if data, err := os.ReadFile(path); string(data) != "meshd-access.abc\n" {
 		t.Errorf("the file holds %q, %v", data, err)
 	}
+	made := len(m.requests)
 	_, stderr, exit = m.command(t, "access", "create", "--role", "viewer", "--out", path)
-	if exit != exitFailure || !strings.Contains(stderr, "there already") || !strings.Contains(stderr, "meshd access revoke 3f9a") {
-		t.Errorf("over a file that is there: exit %d: %s", exit, stderr)
+	if exit != exitFailure || !strings.Contains(stderr, "there already") || len(m.requests) != made {
+		t.Errorf("over a file that is there: exit %d, after %d requests: %s", exit, len(m.requests)-made, stderr)
+	}
+	m.fail = status.Error(codes.PermissionDenied, "no")
+	other := path + ".other"
+	_, stderr, exit = m.command(t, "access", "create", "--role", "viewer", "--out", other)
+	if _, err := os.Stat(other); exit != exitFailure || !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("without a token: exit %d, %v: %s", exit, err, stderr)
 	}
 }
 
@@ -78,6 +89,8 @@ func TestAccessUsage(t *testing.T) {
 	}
 	f("--role viewer, operator or admin", "access", "create")
 	f("--role viewer, operator or admin", "access", "create", "--role", "root")
+	f("write a duration", "access", "create", "--role", "viewer", "--ttl", "5y")
+	f("write a number", "audit", "--limit", "all")
 	f("must not be negative", "access", "create", "--role", "viewer", "--ttl", "-1h")
 	f("name one token", "access", "revoke")
 	f("is no time", "audit", "--since", "yesterday")

@@ -54,7 +54,7 @@ type adminCall struct {
 // there is one, else the agent, which passes questions on. doing says in a few
 // words what the call is for.
 func askMesh(c *cli.Context, doing string, call func(*adminCall) error) error {
-	return withMesh(c, func(ctx context.Context, cl *client.Client) error {
+	return withMesh(c, callTimeout, func(ctx context.Context, cl *client.Client) error {
 		err := remoteFailure(c, rpcFailure(doing, false, call(&adminCall{ctx, cl.Admin()})))
 		if filepath.Base(cl.Socket()) == agentSocket {
 			return err // it has asked all servers that it can reach
@@ -65,16 +65,18 @@ func askMesh(c *cli.Context, doing string, call func(*adminCall) error) error {
 
 // changeMesh does the same for a call that changes something.
 func changeMesh(c *cli.Context, doing string, call func(*adminCall) error) error {
-	return withMesh(c, func(ctx context.Context, cl *client.Client) error {
+	return withMesh(c, callTimeout, func(ctx context.Context, cl *client.Client) error {
 		return remoteFailure(c, rpcFailure(doing, true, call(&adminCall{ctx, cl.Admin()})))
 	})
 }
 
-func withMesh(c *cli.Context, call func(context.Context, *client.Client) error) error {
+func withMesh(c *cli.Context, timeout time.Duration, call func(context.Context, *client.Client) error) error {
+	ctx, cancel := context.WithTimeout(c.Context, timeout)
+	defer cancel()
 	if server := global(c, "server"); server != "" {
-		return withRemote(c, server, call)
+		return withRemote(ctx, c, server, call)
 	}
-	return withClient(c.Context, socketPath(c, serverSocket, agentSocket), call)
+	return withClient(ctx, socketPath(c, serverSocket, agentSocket), call)
 }
 
 // A localCall is what a command needs to deal with this host's agent.
@@ -98,12 +100,12 @@ func changeHost(c *cli.Context, doing string, call func(*localCall) error) error
 }
 
 func withHost(c *cli.Context, call func(context.Context, *client.Client) error) error {
-	return withClient(c.Context, socketPath(c, agentSocket), call)
+	ctx, cancel := context.WithTimeout(c.Context, callTimeout)
+	defer cancel()
+	return withClient(ctx, socketPath(c, agentSocket), call)
 }
 
 func withClient(ctx context.Context, path string, call func(context.Context, *client.Client) error) error {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
 	cl, err := client.Dial(ctx, path)
 	if err != nil {
 		return socketFailure(path, err)

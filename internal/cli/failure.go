@@ -120,9 +120,21 @@ func onUsageError(c *cli.Context, err error, _ bool) error {
 		return unknownFlag(c, m[1])
 	}
 	if m := badValue.FindStringSubmatch(err.Error()); m != nil {
-		return usagef(c, "%s is no value for %s: %s", m[1], dashed(m[2]), m[3])
+		return usagef(c, "%s is no value for %s: %s", m[1], dashed(m[2]), whyBad(c, m[2], m[3]))
 	}
 	return usagef(c, "%v", err)
+}
+
+// whyBad says what an option takes, where the parser says no more than that it
+// cannot parse.
+func whyBad(c *cli.Context, flag, why string) string {
+	switch findFlag(c.Command.Flags, flag).(type) {
+	case *cli.DurationFlag:
+		return "write a duration, such as 30m or 24h"
+	case *cli.IntFlag, *cli.UintFlag, *cli.Uint64Flag:
+		return "write a number"
+	}
+	return why
 }
 
 func unknownFlag(c *cli.Context, name string) error {

@@ -62,9 +62,20 @@ func printPeers(c *cli.Context, reply *apiv1.RaftPeersReply) error {
 			problems.row(p.Name, p.Problem)
 		}
 	}
-	summary.row("may be lost", fmt.Sprintf("%s, and writes go on", count(int(reply.FailureTolerance), "voter")))
+	summary.row("may be lost", spare(reply))
 	summary.row("feature level", reply.FeatureLevel)
 	return writeTables(c.App.Writer, peers, summary, problems)
+}
+
+// spare says how many voters may be lost.
+func spare(reply *apiv1.RaftPeersReply) string {
+	switch {
+	case !slices.ContainsFunc(reply.Peers, (*apiv1.RaftPeer).GetLeader):
+		return "none: there is no leader, and nothing can be changed until the servers elect one"
+	case reply.FailureTolerance == 0:
+		return "none: without one more voter nothing can be changed"
+	}
+	return fmt.Sprintf("%s, and writes go on", count(int(reply.FailureTolerance), "voter"))
 }
 
 func raftRole(p *apiv1.RaftPeer) string {

@@ -104,3 +104,16 @@ func TestRecoveryIsNotForThoseWhoHaveAMajority(t *testing.T) {
 	f(three[:1], nil, true)
 	f(three[:2], nil, false)
 }
+
+func TestWhatMayBeLost(t *testing.T) {
+	f := func(want string, r *apiv1.RaftPeersReply) {
+		t.Helper()
+		if got := spare(r); !strings.HasPrefix(got, want) {
+			t.Errorf("%v: %q, want %q", r, got, want)
+		}
+	}
+	led := []*apiv1.RaftPeer{{Name: "vm1", Leader: true}, {Name: "vm2"}}
+	f("2 voters, and writes go on", &apiv1.RaftPeersReply{Peers: led, FailureTolerance: 2})
+	f("none: without one more voter", &apiv1.RaftPeersReply{Peers: led})
+	f("none: there is no leader", &apiv1.RaftPeersReply{Peers: led[1:]})
+}

@@ -31,7 +31,7 @@ func global(c *cli.Context, name string) string {
 	return lineage[max(len(lineage)-2, 0)].String(name)
 }
 
-func withRemote(c *cli.Context, server string, call func(context.Context, *client.Client) error) error {
+func withRemote(ctx context.Context, c *cli.Context, server string, call func(context.Context, *client.Client) error) error {
 	remote := client.Remote{Address: server}
 	var err error
 	if remote.Token, err = remoteToken(c); err != nil {
@@ -42,8 +42,6 @@ func withRemote(c *cli.Context, server string, call func(context.Context, *clien
 			return fileFailure(path, err)
 		}
 	}
-	ctx, cancel := context.WithTimeout(c.Context, callTimeout)
-	defer cancel()
 	cl, err := client.DialRemote(remote)
 	if err != nil {
 		return &failure{what: "cannot ask the server at " + server, cause: err, next: "see how to name a server and a token: meshd --help"}
@@ -85,7 +83,7 @@ func remoteFailure(c *cli.Context, err error) error {
 	}
 	switch f.code {
 	case codes.PermissionDenied:
-		f.next = "have an administrator make a token of a higher role: meshd access create --role operator --out FILE"
+		f.next = "have an administrator make a token of that role: meshd access create --role ROLE --out FILE"
 	case codes.Unauthenticated:
 		f.next = "have an administrator make a token: meshd access create --role viewer --out FILE"
 	case codes.Unavailable:
@@ -95,14 +93,13 @@ func remoteFailure(c *cli.Context, err error) error {
 }
 
 // outFile makes a file that its owner alone may read, and must not be there yet.
-func outFile(path, text string) error {
+func outFile(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if errors.Is(err, fs.ErrExist) {
-		return &failure{what: "the file " + path + " is there already", next: "name one that is not: --out FILE"}
+		return nil, &failure{what: "the file " + path + " is there already", effect: unchanged, next: "name one that is not: --out FILE"}
 	}
 	if err != nil {
-		return fileFailure(path, err)
+		return nil, &failure{what: "cannot write the access token to " + path, cause: err, effect: unchanged, next: "name another file: --out FILE"}
 	}
-	_, err = f.WriteString(text)
-	return errors.Join(err, f.Close())
+	return f, nil
 }

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/urfave/cli/v2"
-	"google.golang.org/grpc/status"
 
 	"github.com/meshd/meshd/api/client"
 	apiv1 "github.com/meshd/meshd/api/v1"
@@ -103,25 +102,9 @@ func saveTo(c *cli.Context, w io.Writer) error {
 
 // streamMesh is askMesh and changeMesh for calls that take long.
 func streamMesh(c *cli.Context, doing string, change bool, call func(*adminCall) error) error {
-	ctx, cancel := context.WithTimeout(c.Context, snapshotTimeout)
-	defer cancel()
-	path := socketPath(c, serverSocket, agentSocket)
-	cl, err := client.Dial(ctx, path)
-	if err != nil {
-		return socketFailure(path, err)
-	}
-	defer cl.Close()
-	return hintStale(c, rpcFailure(doing, change, answered(call(&adminCall{ctx, cl.Admin()}))))
-}
-
-// answered makes the error of a stream what that of a call is.
-func answered(err error) error {
-	var f *failure
-	s, ok := status.FromError(err)
-	if err == nil || errors.As(err, &f) || !ok {
-		return err
-	}
-	return &client.Error{Code: s.Code(), Message: s.Message()}
+	return withMesh(c, snapshotTimeout, func(ctx context.Context, cl *client.Client) error {
+		return hintStale(c, remoteFailure(c, rpcFailure(doing, change, call(&adminCall{ctx, cl.Admin()}))))
+	})
 }
 
 func snapshotInspectCommand() *cli.Command {

@@ -16,8 +16,9 @@ import (
 
 // A realServer is one server of a mesh of its own, and its folder.
 type realServer struct {
-	t   *testing.T
-	dir string
+	t       *testing.T
+	dir     string
+	address string
 }
 
 func startServer(t *testing.T, name string) *realServer {
@@ -49,7 +50,7 @@ func startServer(t *testing.T, name string) *realServer {
 	case <-time.After(time.Minute):
 		t.Fatal("the server did not become ready")
 	}
-	return &realServer{t, dir}
+	return &realServer{t, dir, c.Listen}
 }
 
 func freeAddress(t *testing.T) string {
@@ -107,4 +108,17 @@ func TestSnapshotCommands(t *testing.T) {
 	other.run(1, "", "snapshot restore mesh.snapshot --yes", "of another mesh", "--other-mesh")
 	other.run(0, "", "snapshot restore mesh.snapshot --yes --other-mesh", "1 come back", "restored")
 	other.run(0, "", "get service web")
+}
+
+// What is asked of a server elsewhere must not come from this host's.
+func TestSnapshotsElsewhere(t *testing.T) {
+	here, there := startServer(t, "here"), startServer(t, "there")
+	t.Chdir(t.TempDir())
+	there.run(0, "", "access create --role admin --out admin.token")
+	there.run(0, "", "access create --role viewer --out viewer.token")
+	asked := " --server " + there.address + " --token-file "
+	here.run(0, "", "snapshot save mesh.snapshot"+asked+"admin.token", "there (trust domain there.example")
+	here.run(0, "", "snapshot restore mesh.snapshot --yes"+asked+"admin.token", "restored at index")
+	here.run(1, "", "snapshot save other.snapshot"+asked+"viewer.token", "it takes one of the role admin", "meshd access create --role")
+	here.run(1, "", "snapshot save other.snapshot --server "+freeAddress(t)+" --token-file admin.token", "cannot be reached", "name another server")
 }

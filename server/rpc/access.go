@@ -95,9 +95,20 @@ func authorise(c *caller, method string) error {
 	case c.role == stranger && allowed&administrator != 0:
 		return status.Errorf(codes.Unauthenticated, "%s needs a certificate of the mesh or an access token, and none was shown", short)
 	case c.bearer:
-		return status.Errorf(codes.PermissionDenied, "%s may not ask for %s: its role is too low, and an administrator can make another with: meshd access create", c.name, short)
+		return status.Errorf(codes.PermissionDenied, "%s may not ask for %s: its role is too low, it takes one of the role %s", c.name, short, lowest(allowed))
 	case c.role == stranger:
 		return status.Errorf(codes.Unauthenticated, "%s needs a certificate of the mesh, and none was shown", short)
 	}
 	return status.Errorf(codes.PermissionDenied, "%s may not ask for %s", c.name, short)
+}
+
+// lowest is the least role of an access token that is among those allowed.
+func lowest(allowed role) string {
+	switch {
+	case allowed&viewer != 0:
+		return "viewer"
+	case allowed&operator != 0:
+		return "operator"
+	}
+	return "admin"
 }

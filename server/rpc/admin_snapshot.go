@@ -24,11 +24,19 @@ const chunkSize = 256 << 10
 // or, when stale, what this server has. Changes go on meanwhile.
 func (r *Replica) Save(ctx context.Context, w io.Writer, stale bool) error {
 	if !stale {
-		if _, err := r.Fresh(ctx); err != nil {
+		if err := r.catchUp(ctx); err != nil {
 			return err
 		}
 	}
 	_, err := r.store.SaveSnapshot(ctx, w)
+	return err
+}
+
+// catchUp waits as long as a call may take, though a snapshot may take longer.
+func (r *Replica) catchUp(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	_, err := r.Fresh(ctx)
 	return err
 }
 

@@ -29,7 +29,7 @@ func (s *admin) CreateToken(ctx context.Context, r *apiv1.CreateTokenRequest) (*
 		return nil, err
 	}
 	if r.GetServer() && callerOf(ctx).role&admins == 0 {
-		return nil, status.Error(codes.PermissionDenied, "a token for servers hands out the keys of the mesh: only an administrator may make one")
+		return nil, status.Error(codes.PermissionDenied, "a token for servers hands out the keys of the mesh: only an administrator may make one (role admin)")
 	}
 	token, err := s.newToken(r, time.Now().Add(ttl))
 	if err != nil {

@@ -117,12 +117,20 @@ func (r *Replica) Propose(ctx context.Context, msg proto.Message) (result *comma
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("writing %s: %w", command.Name(msg), err)
+		return nil, fmt.Errorf("writing %s: %w", nameOf(msg), err)
 	}
 	if _, err := r.store.ReadAt(ctx, result.Index); err != nil {
-		return nil, fmt.Errorf("%s was written, but this server lags behind: %w", command.Name(msg), err)
+		return nil, fmt.Errorf("%s was written, but this server lags behind: %w", nameOf(msg), err)
 	}
 	return result, nil
+}
+
+// nameOf says what a command is, as whoever asked for it called it.
+func nameOf(msg proto.Message) string {
+	if audited, ok := msg.(*command.Audited); ok {
+		return "the change (" + audited.Record.GetAction() + ")"
+	}
+	return command.Name(msg)
 }
 
 // forward proposes at the leader. A call that never reached it, or that it
