@@ -29,7 +29,10 @@ func agentAction(c *cli.Context) error {
 	if err := takesNoArguments(c); err != nil {
 		return err
 	}
-	path := c.String("config")
+	path, err := configPath(c)
+	if err != nil {
+		return err
+	}
 	file, err := config.LoadAgent(path)
 	logger, level := newLogger(c, file.LogLevel)
 	d := &daemon{name: "agent", logger: logger}

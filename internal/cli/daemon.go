@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -123,6 +124,16 @@ func ask(ctx context.Context, socket string, call func(context.Context, *client.
 
 func configFlag(path string) cli.Flag {
 	return &cli.StringFlag{Name: "config", Usage: "read the configuration from `FILE`", Value: path}
+}
+
+// configPath is the file that is asked for, which must be there, or the default,
+// without which all settings have their defaults.
+func configPath(c *cli.Context) (string, error) {
+	path := c.String("config")
+	if _, err := os.Stat(path); c.IsSet("config") && errors.Is(err, fs.ErrNotExist) {
+		return "", fileFailure(path, err)
+	}
+	return path, nil
 }
 
 func takesNoArguments(c *cli.Context) error {

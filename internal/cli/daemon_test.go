@@ -148,3 +148,15 @@ func TestDaemonSpeaksToTheJournalInItsForm(t *testing.T) {
 		t.Errorf("logged %s", log.String())
 	}
 }
+
+// A file that is asked for must be there; the default one need not.
+func TestConfigurationThatIsNotThere(t *testing.T) {
+	m := newFakeMesh(t)
+	for _, name := range []string{"server", "agent"} {
+		missing := filepath.Join(t.TempDir(), name+".yaml")
+		_, stderr, exit := m.command(t, name, "--config", missing)
+		if exit != exitFailure || !strings.Contains(stderr, "cannot read "+missing) {
+			t.Errorf("meshd %s: exit %d: %s", name, exit, stderr)
+		}
+	}
+}

@@ -31,7 +31,10 @@ func serverAction(c *cli.Context) error {
 	if err := takesNoArguments(c); err != nil {
 		return err
 	}
-	path := c.String("config")
+	path, err := configPath(c)
+	if err != nil {
+		return err
+	}
 	file, err := config.LoadServer(path)
 	logger, level := newLogger(c, file.LogLevel)
 	d := &daemon{name: "server", logger: logger}

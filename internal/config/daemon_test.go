@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -67,6 +68,17 @@ func TestBackupSettings(t *testing.T) {
 	f("backup: {keep: 0}", "not from 1")
 	f("backup: {keep: some}", "no number")
 	f("backups: {}", `no setting "backups"`)
+}
+
+func TestAnUnknownSettingNamesEachOnce(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "server.yaml")
+	if err := os.WriteFile(file, []byte("zzzzzz: 1"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var problems Problems
+	if _, err := LoadServer(file); !errors.As(err, &problems) || strings.Count(problems[0].Fix, "backup") != 1 {
+		t.Errorf("%v, %+v", err, problems)
+	}
 }
 
 func TestAgentRoundTrip(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -114,7 +115,7 @@ func (d *decoder) settings(entries []entry, settings []setting) {
 		}
 		s, ok := byKey[e.key]
 		if !ok || strings.Contains(e.key, ".") {
-			d.add(e.name, suggest(e.key, keys), "there is no setting %q", e.key)
+			d.add(e.name, suggest(e.key, slices.Compact(keys)), "there is no setting %q", e.key)
 			continue
 		}
 		if d.isNothing(e) {
