@@ -152,15 +152,3 @@ func BenchmarkWakeUp(b *testing.B) {
 	f(100)
 	f(10000)
 }
-
-// What a slice costs of which one instance in 10,000 has changed.
-func BenchmarkInstancesSince(b *testing.B) {
-	m := newBenchMesh(b, 1000)
-	m.apply(&command.SetInstances{NodeId: "n0", Put: m.instances(0, 1).Put[:1]})
-	b.ReportAllocs()
-	for b.Loop() {
-		if changed, _, complete := m.db.Read().InstancesSince(nil, "service0", m.index-1); len(changed) != 1 || !complete {
-			b.Fatal(changed, complete)
-		}
-	}
-}

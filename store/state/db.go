@@ -17,7 +17,7 @@ import (
 // at a time.
 type DB struct {
 	current atomic.Pointer[tables]
-	limits  limits
+	places  uint32 // for services in the catalogue; the same on all servers, and fewer in tests
 }
 
 // tables are what Apply changes and Restore replaces.
@@ -27,15 +27,9 @@ type tables struct {
 	alike    likeness
 }
 
-// limits are the same on all servers, and lower in tests.
-type limits struct {
-	journal  uint64 // changes of instances that are remembered
-	services uint32 // in the catalogue
-}
-
 // New makes an empty state.
 func New() *DB {
-	db := &DB{limits: limits{journal: journalled, services: maxServices}}
+	db := &DB{places: maxServices}
 	db.current.Store(newState(newTables()))
 	return db
 }
@@ -78,7 +72,7 @@ func (db *DB) write(index uint64) *writer {
 		Txn:    Txn{txn: t.mem.Txn(true)},
 		alike:  t.alike,
 		index:  index,
-		limits: db.limits,
+		places: db.places,
 		result: &command.Result{Index: index},
 	}
 }

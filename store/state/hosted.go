@@ -25,15 +25,6 @@ func (t *Txn) NodeInstances(ws *WatchSet, nodeID string) []*apiv1.Instance {
 	return nil
 }
 
-// instance is nil when the node has none with that id.
-func (t *Txn) instance(nodeID, id string) *apiv1.Instance {
-	instances := t.NodeInstances(nil, nodeID)
-	if at, ok := find(instances, id); ok {
-		return instances[at]
-	}
-	return nil
-}
-
 func find(instances []*apiv1.Instance, id string) (at int, ok bool) {
 	return slices.BinarySearchFunc(instances, id, func(i *apiv1.Instance, id string) int { return strings.Compare(i.Id, id) })
 }
@@ -62,7 +53,7 @@ func (h *hosting) put(i *apiv1.Instance) {
 	h.instances[at], h.changed = i, true
 	h.alike.share(i)
 	h.writer.put(instanceTable, i)
-	h.touchInstance(i)
+	h.touch(i.Service)
 }
 
 // replace makes way for i, unless it is the same.
@@ -88,7 +79,7 @@ func (h *hosting) remove(id string) {
 
 func (h *hosting) drop(i *apiv1.Instance) {
 	h.writer.remove(instanceTable, i)
-	h.touchInstance(i)
+	h.touch(i.Service)
 }
 
 func (h *hosting) done() {

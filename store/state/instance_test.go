@@ -102,7 +102,7 @@ func TestSetInstancesOfAnOldLease(t *testing.T) {
 // The catalogue is bounded, since nothing ever leaves it.
 func TestCatalogueIsFull(t *testing.T) {
 	m := newMesh(t)
-	m.db.limits.services = 2
+	m.db.places = 2
 	m.ok(join("n1", "vm1", "any"))
 	m.ok(&command.SetInstances{NodeId: "n1", Put: []*apiv1.Instance{instance("a", "a"), instance("b", "b")}})
 	m.refused(&command.SetInstances{NodeId: "n1", Put: []*apiv1.Instance{instance("b", "b2")}}, isInvalid, `no place for the service "b2"`)

@@ -103,14 +103,14 @@ func (w *writer) replaceNode(known, n *apiv1.Node) {
 	}
 	w.put(nodeTable, n)
 	if n.State != known.State || n.Address != known.Address || n.InboundPort != known.InboundPort {
-		w.touchInstancesOn(n.Id)
+		w.touchServicesOn(n.Id)
 	}
 }
 
 func (w *writer) dropNode(n *apiv1.Node) {
 	for _, i := range w.NodeInstances(nil, n.Id) {
 		w.remove(instanceTable, i)
-		w.touchInstance(i)
+		w.touch(i.Service)
 	}
 	w.dropHosted(n.Id)
 	w.remove(nodeTable, n)

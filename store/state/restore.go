@@ -62,7 +62,6 @@ func readSnapshot(r io.Reader) (*tables, error) {
 		return nil, err
 	}
 	mustDo(b.txn.Insert(markTable, mark{appliedMark, index}))
-	mustDo(b.txn.Insert(markTable, mark{journalMark, index}))
 	b.txn.Commit()
 	return t, nil
 }

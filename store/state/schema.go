@@ -26,7 +26,6 @@ const (
 	accessTable    = "access-token"
 	auditTable     = "audit"
 	gossipTable    = "gossip-keys"
-	journalTable   = "journal"
 	stagedTable    = "staged-part"
 )
 
@@ -53,8 +52,6 @@ const (
 	meshMark      = "mesh"      // the last change to the mesh's defaults
 	forgottenMark = "forgotten" // the newest removal of a node that is no longer remembered
 	restoredMark  = "restored"  // the last time that a saved state was brought back
-	journalMark   = "journal"   // the newest change that the journal no longer has
-	lengthMark    = "length"    // no index, but how many changes the journal has
 )
 
 // newTables makes an empty database. Rows are protobuf messages, which are
@@ -92,15 +89,12 @@ func newTables() *memdb.MemDB {
 		auditTable:  table(auditTable, unique(byID, func(r *apiv1.AuditRecord) []byte { return number(r.Index) })),
 		gossipTable: table(gossipTable, only[*apiv1.GossipKeys]()),
 		stagedTable: table(stagedTable, unique(byID, func(p *StagedPart) []byte { return number(p.Offset) })),
-		journalTable: table(journalTable,
-			unique(byID, (*change).key),
-			unique(byModified, func(c *change) []byte { return append(number(c.index), text(c.service, c.nodeID, c.id)...) })),
 	}})
 	if err != nil {
 		panic(fmt.Sprintf("BUG: the schema of the state: %v", err))
 	}
 	txn := db.Txn(true)
-	for _, name := range []string{appliedMark, meshMark, forgottenMark, restoredMark, journalMark, lengthMark} {
+	for _, name := range []string{appliedMark, meshMark, forgottenMark, restoredMark} {
 		mustDo(txn.Insert(markTable, mark{name: name}))
 	}
 	txn.Commit()

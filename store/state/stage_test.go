@@ -44,7 +44,10 @@ func TestRestoreState(t *testing.T) {
 	if names, complete := txn.RemovedNodes(nil, savedAt); names != nil || !complete {
 		t.Errorf("removed: %v, complete: %v", names, complete)
 	}
-	m.same("n2/db", m.since("db", m.index-1))
+	if back := txn.NodeInstances(nil, "n2"); len(back) != 2 || back[0].Id != "db" || back[0].ModifyIndex != m.index {
+		t.Errorf("the instances of vm2 are %v", back)
+	}
+	m.same(before.NodeInstances(nil, "n1"), txn.NodeInstances(nil, "n1"))
 	m.same(before.Node(nil, "n1"), txn.Node(nil, "n1"))
 	m.same(before.Node(nil, "n3"), txn.Node(nil, "n3"))
 	m.same(before.Tokens(nil), txn.Tokens(nil))

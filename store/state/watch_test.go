@@ -135,7 +135,6 @@ func TestWatchesOfServicesAreApart(t *testing.T) {
 			ws := &WatchSet{}
 			before.Service(ws, name)
 			before.Instances(ws, name)
-			before.InstancesSince(ws, name, 0)
 			before.Routes(ws, name)
 			before.Policies(ws, name)
 			before.Resource(ws, "service", name)

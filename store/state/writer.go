@@ -14,25 +14,23 @@ type writer struct {
 	Txn
 	index  uint64 // of the command
 	result *command.Result
-	limits limits
+	places uint32 // in the catalogue
 	alike  likeness
 	// What the command has to do with, in the order in which it came up.
 	touched []string
-	changes []*change
 	// Whether a removal is to be remembered.
 	remembers bool
 }
 
 // do carries out one command, and notes what has changed with it.
 func (w *writer) do(msg proto.Message) error {
-	w.touched, w.changes, w.remembers = nil, nil, false
+	w.touched, w.remembers = nil, false
 	if err := w.apply(msg); err != nil {
 		return err
 	}
 	if err := w.noteServices(); err != nil {
 		return err
 	}
-	w.noteChanges()
 	if w.remembers {
 		w.forget()
 	}
@@ -136,8 +134,8 @@ func (w *writer) noteServices() error {
 		seen[name] = true
 		s := proto.CloneOf(w.Service(nil, name))
 		if s == nil {
-			if vip > w.limits.services && w.FeatureLevel(nil) >= 2 {
-				return invalid("there is no place for the service %q: the catalogue has %d already, and they keep their places for good", name, w.limits.services)
+			if vip > w.places && w.FeatureLevel(nil) >= 2 {
+				return invalid("there is no place for the service %q: the catalogue has %d already, and they keep their places for good", name, w.places)
 			}
 			s = &apiv1.ServiceIndex{Name: name, Vip: vip, CreateIndex: w.index}
 			vip++
@@ -161,10 +159,10 @@ func (w *writer) nextVIP() uint32 {
 	return last.(*apiv1.ServiceIndex).Vip + 1
 }
 
-// touchInstancesOn touches what a change to a node shows in.
-func (w *writer) touchInstancesOn(nodeID string) {
+// touchServicesOn touches the services that have instances on a node.
+func (w *writer) touchServicesOn(nodeID string) {
 	for _, i := range w.NodeInstances(nil, nodeID) {
-		w.touchInstance(i)
+		w.touch(i.Service)
 	}
 }
 
