@@ -443,8 +443,9 @@ func TestStopCutsWhatDoesNotEnd(t *testing.T) {
 		if err := m.near().proxy.Stop(ctx); err == nil || time.Since(began) != 3*time.Second {
 			t.Errorf("%v after %v", err, time.Since(began))
 		}
-		if _, err := c.Reader.ReadByte(); err == nil {
-			t.Error("the call goes on")
+		// Whether the caller is told before its connection ends is chance.
+		if answer, _ := io.ReadAll(c.Reader); len(answer) > 0 && !strings.HasPrefix(string(answer), "HTTP/1.1 50") {
+			t.Errorf("the call ended with %q", answer)
 		}
 		if err := m.near().proxy.Stop(ctx); err != nil {
 			t.Errorf("stopping again: %v", err)
