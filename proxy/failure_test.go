@@ -336,6 +336,7 @@ func TestIdleRaceIsRetriedOnAFreshConnection(t *testing.T) {
 				})
 				c := m.dial()
 				for i := range 10 {
+					synctest.Wait() // until the connection is idle
 					r := c.send(request).receive("GET")
 					if i == 0 && r.StatusCode != 200 || i > 0 && r.StatusCode != status {
 						t.Fatalf("request %d: got %d %q", i, r.StatusCode, r.body)
